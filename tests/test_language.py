@@ -37,7 +37,7 @@ BANNED_NAMES = frozenset(
 PUBLIC_NAMES = {
     "ibticks/analysis/_incremental/incremental.py": ["kept"],
     "ibticks/coverage/_model.py": ["stretches"],
-    "ibticks/live/_consumers.py": ["patience"],
+    "ibticks/live/_reader.py": ["patience"],
     "ibticks/store/_deletion.py": ["kept"],
 }
 BANNED_PHRASES = re.compile(

@@ -30,7 +30,14 @@ if TYPE_CHECKING:
         rolling_twap,
         rolling_vwap,
     )
-    from ibticks.analysis._bars import dollar_bars, tick_bars, time_bars, volume_bars
+    from ibticks.analysis._bars import (
+        dollar_bars,
+        imbalance_bars,
+        run_bars,
+        tick_bars,
+        time_bars,
+        volume_bars,
+    )
     from ibticks.analysis._cleaning import quotes_cleanup, trades_cleanup
     from ibticks.analysis._cleaning_rules import (
         merge_same_timestamp,
@@ -66,7 +73,6 @@ if TYPE_CHECKING:
         signed_volume,
     )
     from ibticks.analysis._incremental.incremental import Incremental
-    from ibticks.analysis._information_bars import imbalance_bars, run_bars
     from ibticks.analysis._joins import align, last_value, quotes_at, refresh_time
     from ibticks.analysis._liquidity import amihud, kyle_lambda, roll_spread, vpin
     from ibticks.analysis._prices import microprice, mid, spread, twap, volume_profile, vwap

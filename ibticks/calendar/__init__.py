@@ -30,8 +30,16 @@ if TYPE_CHECKING:
     )
     from ibticks.calendar._periods import PERIODS, format_duration, parse_duration, resolve_period
     from ibticks.calendar._sessions import Session, SessionTable
-    from ibticks.calendar._times import TimeLike, find_timezone, format_ns, from_ns, now_ns, to_ns
-    from ibticks.calendar._timezones import fixed_offset, refuse_local_mean_time
+    from ibticks.calendar._times import (
+        TimeLike,
+        find_timezone,
+        fixed_offset,
+        format_ns,
+        from_ns,
+        now_ns,
+        refuse_local_mean_time,
+        to_ns,
+    )
 
 __all__ = [
     "MARKETS",

@@ -1,21 +1,23 @@
-"""The capture of a store: it owns the recorders and the background threads that serve them."""
+"""The capture of a store: its recorders, its background threads, and its end with the process."""
 
 from __future__ import annotations
 
 import atexit
+import inspect
 import logging
 import os
+import signal
+import sys
 import threading
 import time
 from collections import deque
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 from ibticks.capture._maintenance import HourCompressor, HourPruner
 from ibticks.capture._queued_index import QueuedIndex
 from ibticks.capture._recorder import Recorder, open_recorder
 from ibticks.capture._settings import CaptureSettings
-from ibticks.capture._shutdown import stop_with_kernel, unregister
 from ibticks.capture._status import (
     contracts_status,
     display_status,
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from ibticks.capture._supervisor import Supervisor
     from ibticks.store import Store
 
-__all__ = ["Capture"]
+__all__ = ["Capture", "stop_captures", "stop_with_kernel", "unregister"]
 
 _log = logging.getLogger(__name__)
 _POLL_SECONDS: Final = 0.5
@@ -46,6 +48,62 @@ _SEALER_IDLE_SECONDS: Final = 15.0
 _STOP_SECONDS: Final = 90.0  # received ticks are recorded first
 _RESTART_SECONDS: Final = 1.0
 _CLOCK_STEP_SECONDS: Final = 1.0
+
+
+class Stoppable(Protocol):
+    """The one method of a capture that a shutdown needs."""
+
+    def stop(self) -> None:
+        """Stop it; a second call during the first one waits for it."""
+
+
+_running: Final[set[Stoppable]] = set()
+
+
+def stop_with_kernel(capture: Stoppable) -> None:
+    """Stop a capture when the kernel of this process is shut down, restarted or terminated.
+
+    The shutdown request arrives in the control thread, while a cell may be busy. ``atexit`` would
+    be too late: Jupyter terminates a kernel that has not exited after 2.5 seconds, and kills it
+    after 5 (``KernelManager.shutdown_wait_time``). Without a kernel, ``atexit`` stops the capture.
+    """
+    _running.add(capture)
+    ipython: Any = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    kernel = getattr(shell, "kernel", None)
+    if kernel is not None and not hasattr(kernel, "ibticks_shutdown"):
+        _hook(kernel)
+
+
+def unregister(capture: Stoppable) -> None:
+    """Remove a capture that has stopped."""
+    _running.discard(capture)
+
+
+def stop_captures() -> None:
+    """Stop every capture of this process."""
+    for capture in list(_running):
+        capture.stop()
+
+
+def _hook(kernel: Any) -> None:
+    kernel.ibticks_shutdown = kernel.do_shutdown
+
+    async def do_shutdown(restart: bool) -> Any:
+        stop_captures()
+        answer = kernel.ibticks_shutdown(restart)
+        return await answer if inspect.isawaitable(answer) else answer
+
+    def on_term(_: int, __: object) -> NoReturn:
+        # A stop that is under way is waited for.
+        stop_captures()
+        kernel.io_loop.add_callback_from_signal(kernel.io_loop.stop)
+        raise SystemExit
+
+    kernel.do_shutdown = do_shutdown
+    in_main = threading.current_thread() is threading.main_thread()
+    if in_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, on_term)
 
 
 class Capture:

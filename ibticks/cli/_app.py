@@ -12,9 +12,6 @@ from rich.text import Text
 
 from ibticks._version import __version__
 from ibticks.cli import (
-    _backfilling as backfilling,
-)
-from ibticks.cli import (
     _capturing as capturing,
 )
 from ibticks.cli import (
@@ -36,16 +33,9 @@ from ibticks.cli import (
     _kernel as kernel,
 )
 from ibticks.cli import (
-    _loading as loading,
-)
-from ibticks.cli import (
-    _streaming as streaming,
-)
-from ibticks.cli import (
     _upkeep as upkeep,
 )
-from ibticks.cli._options import notes
-from ibticks.cli._wording import in_options
+from ibticks.cli._options import in_options, notes
 from ibticks.errors import TickError
 
 __all__ = ["app", "run"]
@@ -62,14 +52,14 @@ kernel_app = typer.Typer(help="A Jupyter kernel that captures.", no_args_is_help
 app.command("demo")(demo.demo)
 app.command("capture")(capturing.capture)
 app.command("status")(capturing.status)
-app.command("stream")(streaming.stream)
+app.command("stream")(capturing.stream)
 app.command("gateway")(gateway.gateway)
 app.command("import")(importing.import_)
-app.command("load")(loading.load)
+app.command("load")(contents.load)
 app.command("ls")(contents.ls)
 app.command("info")(contents.info)
 app.command("gaps")(gaps.gaps)
-app.command("backfill")(backfilling.backfill)
+app.command("backfill")(gaps.backfill)
 app.command("verify")(upkeep.verify)
 app.command("compress")(upkeep.compress)
 app.command("prune")(upkeep.prune)

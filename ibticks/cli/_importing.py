@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from rich.text import Text
 
-from ibticks.cli._options import Dsn, Json, Root, Zone, console, emit, instant, opened
-from ibticks.cli._wording import in_options
+from ibticks.cli._options import Dsn, Json, Root, Zone, console, emit, in_options, instant, opened
 from ibticks.errors import InputError
 from ibticks.filesystem import explained
 from ibticks.index import ContractRecord

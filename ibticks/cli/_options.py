@@ -1,25 +1,32 @@
-"""Options that several commands share, and how results are shown."""
+"""Options, messages and signals that several commands share, and how results are shown."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 import json
+import re
+import signal
 import sys
+import unicodedata
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, get_type_hints
 
 import typer
 from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from ibticks.cli._terminal import PlainConsole, printable
 from ibticks.errors import NoStoreError
 from ibticks.selection import DEFAULT_MARKET, TimeRange
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from rich.console import ConsoleOptions, RenderableType
 
     from ibticks.store import Store
 
@@ -28,23 +35,26 @@ __all__ = [
     "EXIT_FINDINGS",
     "Dsn",
     "Json",
+    "PlainConsole",
     "Root",
     "Zone",
     "console",
     "emit",
     "facts",
+    "in_options",
     "instant",
     "listed",
     "notes",
     "opened",
+    "printable",
     "size_text",
     "table",
     "time_range_options",
+    "when_asked_to_end",
 ]
 
 EXIT_FINDINGS: Final = 3
 """Exit code of ``verify``, ``gaps`` and ``backfill`` where they found or left something."""
-
 Root = Annotated[
     str | None,
     typer.Option(
@@ -68,13 +78,97 @@ Zone = Annotated[
     str | None,
     typer.Option("--tz", help="Time zone of times that do not say theirs."),
 ]
-
 Period = Annotated[
     str | None, typer.Argument(help="last_hour, 2h30m, today, since_open and the like.")
 ]
-
-
 ALL_TIME: Final = TimeRange()
+
+_OBEYED: Final = ("Cc", "Cf", "Zl", "Zp")
+"""Categories of characters that move the cursor, colour, or turn the direction of what follows."""
+
+
+def printable(text: str) -> str:
+    r"""Write control and formatting characters as escapes: a terminal would obey them.
+
+    Examples
+    --------
+    >>> print(printable("A\x1b[2JB"))
+    A\x1b[2JB
+    """
+    return "".join(
+        character
+        if character in "\n\t" or unicodedata.category(character) not in _OBEYED
+        else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+class PlainConsole(Console):
+    """A console on which no text is a command to the terminal, wherever it comes from."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """Render what is printed, with the control characters of its texts as escapes."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
+
+
+_REWRITES: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"mapping=\{'([^']+)': None\}", r"--map \1="),
+        (r"mapping=\{'([^']+)': '([^']*)'\}", r"--map '\1=\2'"),
+        (r"mapping=\{'([^']+)': \.\.\.\}", r"--map \1=COLUMN"),
+        (r"mapping=\{\.\.\.: '([^']*)'\}", r"--map 'OURS=\1'"),
+        (r"symbols=\{'([^']+)': \.\.\.\}", r"--map-symbol '\1=ID' or --symbols FILE"),
+        (r"symbols=\{'([^']+)': (\d+)\}", r"--map-symbol '\1=\2'"),
+        (r"\bsymbols=", "--map-symbol"),
+        (r"\bmapping (names|reads|joins)\b", r"--map \1"),
+        (r"timestamp_unit='(\w+)', '(\w+)', '(\w+)' or '(\w+)'", r"--unit \1, \2, \3 or \4"),
+        (r"decimal='\.' or decimal=','", "--decimal . or --decimal ,"),
+        (r"\bdecimal=(?=[\s,;.:]|$)", "--decimal"),
+        (r"\bcontract_id=(\d+)", r"--contract \1"),
+        (r"\bcontract_id=(?=[\s,;.:]|$)", "--contract"),
+        (r"\btick_type='(\w+)'", r"--type \1"),
+        (r"\btick_type=(?=[\s,;.:]|$)", "--type"),
+        (r"\btz='([^']+)'", r"--tz \1"),
+        (r"\btz=(?=[\s,;.:]|$)", "--tz"),
+        (r"\btimestamp_unit=(?=[\s,;.:]|$)", "--unit"),
+        (r"\btime_format='([^']+)'", r"--format \1"),
+        (r"\btime_format=(?=[\s,;.:]|$)", "--format"),
+        (r"\bskip_bad=True", "--skip-bad"),
+    )
+)
+
+
+def in_options(message: str) -> str:
+    """Return an error message with options where it names arguments.
+
+    Examples
+    --------
+    >>> in_options("say which with tz=, for example tz='UTC'")
+    'say which with --tz, for example --tz UTC'
+    >>> in_options("say which with mapping={'timestamp': 'date+time'}")
+    "say which with --map 'timestamp=date+time'"
+    """
+    for pattern, replacement in _REWRITES:
+        message = pattern.sub(replacement, message)
+    return message
+
+
+@contextmanager
+def when_asked_to_end(act: Callable[[], object]) -> Iterator[None]:
+    """Do something, in the main thread, each time this process is asked to end meanwhile."""
+    before = {
+        number: signal.signal(number, lambda *_: act())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def time_range_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -1,35 +1,123 @@
-"""Writing so that a crash at any moment leaves the old bytes or the new, and clear errors."""
+"""Files that survive a crash: atomic writes, advisory locks, owners and modes, clear errors."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import stat
+import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ibticks.errors import InputError, StorageError, StorageFullError, StoreAccessError, TickError
-from ibticks.filesystem._ownership import give_to_store_owner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = [
     "UNFINISHED",
+    "exclusive",
     "expand_home",
     "explained",
     "explanation",
+    "give_to_store_owner",
     "make_folder",
+    "make_lock_file",
+    "open_lock",
     "remove_file",
     "sync_data",
     "sync_folder",
+    "try_lock",
     "write_all",
     "write_anew",
     "written_beside",
 ]
 
+_PERMISSIONS: Final = 0o777
 UNFINISHED: Final = ".new"
 """Ends the names of files whose contents are not complete yet."""
+
+
+def open_lock(path: Path) -> int:
+    """Open (or make) a lock file and return its descriptor; nothing is locked yet."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def try_lock(descriptor: int, *, shared: bool = False) -> bool:
+    """Lock without waiting; False if another holds it. A shared lock may so be made exclusive."""
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def exclusive(path: Path, deadline: float) -> Iterator[bool]:
+    """Hold a lock file alone; gives False if it was still held at ``deadline`` (monotonic)."""
+    descriptor = open_lock(path)
+    try:
+        while not (current := try_lock(descriptor)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        yield current
+    finally:
+        os.close(descriptor)
+
+
+def give_to_store_owner(path: Path) -> None:
+    """Give a file or folder that root made to the owner of the store it lies in.
+
+    The folders between it and the store's, where they are root's, go along. For any other user, and
+    outside a store, this is a no-op.
+    """
+    if os.geteuid() != 0:
+        return
+    root = next((folder for folder in path.parents if (folder / "metadata").is_dir()), None)
+    if root is None:
+        return
+    owner = root.stat()
+    if owner.st_uid == 0:
+        return
+    for value in (path, *path.parents):
+        if value == root:
+            return
+        # Root of a container may lack the right to, and another process may have removed it.
+        with suppress(PermissionError, FileNotFoundError):
+            if value.lstat().st_uid == 0:
+                os.chown(value, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
+def make_lock_file(path: Path) -> int:
+    """Make a lock file that only those can open who may write to its folder; return its mode.
+
+    A file that is there, and this user's, gets that mode too: older ones could be read by all.
+
+    Raises
+    ------
+    OSError
+        The folder is missing or cannot be written to, or the file is another user's alone.
+    """
+    folder = path.parent.stat()
+    mode = stat.S_IRUSR | stat.S_IWUSR
+    if folder.st_mode & stat.S_IWGRP:
+        mode |= stat.S_IRGRP | stat.S_IWGRP
+    if folder.st_mode & stat.S_IWOTH:
+        mode |= stat.S_IROTH | stat.S_IWOTH
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        status = os.fstat(descriptor)
+        if os.geteuid() in (0, status.st_uid):
+            if mode & stat.S_IWGRP and status.st_gid != folder.st_gid:
+                with suppress(PermissionError):  # not of that group: its members are not let in
+                    os.fchown(descriptor, -1, folder.st_gid)
+            if status.st_mode & _PERMISSIONS != mode:
+                os.fchmod(descriptor, mode)
+    finally:
+        os.close(descriptor)
+    give_to_store_owner(path)
+    return mode
 
 
 def expand_home(path: str | os.PathLike[str]) -> Path:

@@ -14,13 +14,12 @@ import numpy.typing as npt
 
 from ibticks.config import TIME_MAX, TIME_MIN
 from ibticks.errors import CorruptFileError, InputError
-from ibticks.format import _string_kernels as string_kernels
 from ibticks.format import _wire_kernels as status_codes
+from ibticks.format import _wire_kernels as string_kernels
 from ibticks.format._decode_kernels import TickArrays, decode_ticks
-from ibticks.format._framing import MAX_FRAME_BYTES
+from ibticks.format._header import MAX_FRAME_BYTES
 from ibticks.format._shape_kernels import SHAPE_PLACES, SHAPE_WORDS, SHAPES, ShapeTables
-from ibticks.format._string_kernels import DICTIONARIES, StringTables, rehash
-from ibticks.format._wire_kernels import STATE_SIZE, State
+from ibticks.format._wire_kernels import DICTIONARIES, STATE_SIZE, State, StringTables, rehash
 from ibticks.schema import (
     COLUMNS,
     FLAGS,

@@ -1,34 +1,9 @@
-"""v2 JSON messages to protobuf and back, losing nothing.
-
-A v2 message is a dictionary with the keys ``type`` (``tick``, ``error``, ``complete`` or
-``info``), ``stream_id``, ``timestamp``, ``data`` and, if it has any, ``metadata``. The keys of
-``data`` are the field names of the payload in ``proto/tick_stream.proto``, which is the only list
-of them: what the schema calls ``optional``, lists and maps may be left out, everything else must
-be there.
-
-What is the same after a round trip
-    Everything, up to four spellings of one meaning: an empty list or map is an absent one, an
-    integer price is the float of that value, the map's keys come back sorted, and a timestamp comes
-    back in UTC with six digits (nine when it needs them).
-
-Numbers
-    Prices and sizes are doubles, so NaN and the infinities pass, as in Python's :mod:`json`.
-    An integer no double can hold exactly is refused, as is any number outside its field's range.
-
-Metadata and details
-    The schema has strings there, v2 JSON any value: see :mod:`ibticks.format`.
-
-Messages of other writers
-    :func:`from_protobuf` tells what is there even where :func:`to_protobuf` would not write it:
-    an unset payload or timestamp is a missing key, and a payload that is not the one ``type`` names
-    is in ``data`` under its own keys (``contract_id`` only ticks have, ``code`` only errors,
-    ``reason`` only completions, ``status`` only infos). Protobuf fields this schema does not know
-    have no name in v2 JSON and are left out; so is a map entry that carries one.
-"""
+"""v2 messages: JSON text, dictionaries and protobuf, converted into each other without loss."""
 
 from __future__ import annotations
 
 import functools
+import json
 import re
 import reprlib
 from collections.abc import Mapping
@@ -40,18 +15,21 @@ from google.protobuf.message import DecodeError, Message
 
 from ibticks.config import NANOSECONDS
 from ibticks.errors import FormatError, NaiveDatetimeError, ProtocolError
-from ibticks.format._json_text import from_text, is_utf8, to_text
 from ibticks.tick_stream_pb2 import StreamMessage
 
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
 
 __all__ = [
+    "MAX_DEPTH",
     "decode_message",
     "encode_message",
     "format_timestamp",
     "from_protobuf",
+    "from_text",
+    "is_utf8",
     "to_protobuf",
+    "to_text",
 ]
 
 _PAYLOADS: Final = {
@@ -62,13 +40,11 @@ _PAYLOADS: Final = {
 }
 _KEYS: Final = ("type", "stream_id", "timestamp", "data", "metadata")
 _OPTIONAL_KEYS: Final = frozenset({"metadata"})
-
 _INTEGERS: Final = {
     FieldDescriptor.TYPE_UINT32: ("uint32", 0, 2**32 - 1),
     FieldDescriptor.TYPE_UINT64: ("uint64", 0, 2**64 - 1),
     FieldDescriptor.TYPE_INT64: ("int64", -(2**63), 2**63 - 1),
 }
-
 _RFC3339: Final = re.compile(
     r"(?P<date>\d{4}-\d\d-\d\d)[Tt ](?P<time>(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d)"
     r"(?:\.(?P<fraction>\d{1,9}))?(?P<offset>[Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)?",
@@ -77,6 +53,111 @@ _RFC3339: Final = re.compile(
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_SECOND: Final = -62_135_596_800  # 0001-01-01T00:00:00Z
 _LAST_SECOND: Final = 253_402_300_799  # 9999-12-31T23:59:59Z
+
+MAX_DEPTH: Final = 64
+"""Deepest nesting of a value; a fixed bound, so that the meaning of a text does not depend on how
+deep the interpreter can recurse."""
+
+
+def to_text(value: Any, key: str) -> str:
+    """The text that :func:`from_text` reads as ``value``.
+
+    Parameters
+    ----------
+    value : None, bool, int, float, str, list or dict
+        NaN and the infinities are taken, as :func:`json.dumps` takes them.
+    key : str
+        Where the value stands, for the error.
+
+    Raises
+    ------
+    ProtocolError
+        JSON has no such value (a tuple, a key that is not a string, an object of another class), it
+        is nested deeper than 64 levels, or an integer in it has more digits than Python prints.
+
+    Examples
+    --------
+    >>> [to_text(value, "metadata.k") for value in (True, 1.5, "last", "5", [None])]
+    ['true', '1.5', 'last', '"5"', '[null]']
+    """
+    if isinstance(value, str):
+        return json.dumps(value) if _needs_quotes(value) else value
+    _check(value, key, MAX_DEPTH)
+    try:
+        return json.dumps(value)
+    except ValueError as error:
+        raise ProtocolError(f"{key}: {error}", key=key) from error
+
+
+def from_text(text: str) -> Any:
+    """The value of a text: what it says as canonical JSON, or else the text itself.
+
+    Examples
+    --------
+    >>> [from_text(text) for text in ("true", "1.5", "last", '"5"', "1e5", " 5")]
+    [True, 1.5, 'last', '5', '1e5', ' 5']
+    """
+    is_json, value = _canonical(text)
+    if not is_json or (isinstance(value, str) and not _needs_quotes(value)):
+        return text
+    return value
+
+
+def is_utf8(value: str) -> bool:
+    """Return whether a string can be written as UTF-8: lone surrogates cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _needs_quotes(value: str) -> bool:
+    """Return whether a string cannot be its own text: no UTF-8, or JSON of another value."""
+    if not is_utf8(value):
+        return True
+    is_json, meaning = _canonical(value)
+    return is_json and (not isinstance(meaning, str) or _needs_quotes(meaning))
+
+
+def _canonical(text: str) -> tuple[bool, Any]:
+    """Return whether ``text`` is just what :func:`json.dumps` writes, and of what."""
+    try:
+        value = json.loads(text)
+        same = json.dumps(value) == text
+    except (ValueError, RecursionError):
+        return False, None
+    return same and _within(value, MAX_DEPTH), value
+
+
+def _within(value: Any, depth: int) -> bool:
+    if not isinstance(value, dict | list):
+        return True
+    items = value.values() if isinstance(value, dict) else value
+    return depth > 0 and all(_within(item, depth - 1) for item in items)
+
+
+def _check(value: Any, key: str, depth: int) -> None:
+    """Refuse what JSON would change: tuples, keys that are not strings, objects of other classes.
+
+    Nested too deep is found here, before ``json.dumps`` recurses (and so is a list in itself).
+    """
+    if isinstance(value, dict | list):
+        if depth == 0:
+            raise ProtocolError(f"{key}: nested deeper than {MAX_DEPTH} levels", key=key)
+        for name in value if isinstance(value, dict) else ():
+            if not isinstance(name, str):
+                raise ProtocolError(
+                    f"{key}: expected keys that are strings, got {reprlib.repr(name)}", key=key
+                )
+        for item in value.values() if isinstance(value, dict) else value:
+            _check(item, key, depth - 1)
+    elif value is not None and not isinstance(value, bool | int | float | str):
+        raise ProtocolError(
+            f"{key}: expected a JSON value (null, true, false, number, string, list or object), "
+            f"got {reprlib.repr(value)} ({type(value).__name__})",
+            key=key,
+        )
 
 
 def to_protobuf(message: Mapping[str, Any]) -> StreamMessage:

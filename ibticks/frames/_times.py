@@ -7,8 +7,8 @@ A naive time needs a zone. A number needs a unit, unless its size leaves only on
 from __future__ import annotations
 
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final, TypeAlias, cast
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,19 +16,27 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ibticks.calendar import find_timezone, fixed_offset
+from ibticks.calendar import find_timezone, fixed_offset, refuse_local_mean_time
 from ibticks.config import NANOSECONDS
 from ibticks.errors import InputError, NaiveDatetimeError
 from ibticks.frames._arrays import combine_chunks
 from ibticks.frames._schema import TIMESTAMP
+from ibticks.schema import COLUMNS, FieldType
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import tzinfo
 
     from ibticks._types import TimeUnit
 
-
-__all__ = ["Times", "check_time_of_day", "read_times", "utc_nanoseconds"]
+__all__ = [
+    "Times",
+    "check_time_of_day",
+    "has_time_objects",
+    "read_time_objects",
+    "read_times",
+    "utc_nanoseconds",
+]
 
 Times: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_] | None]
 _UNIT_NS: Final[dict[str, int]] = {"s": NANOSECONDS, "ms": 1_000_000, "us": 1_000, "ns": 1}
@@ -37,7 +45,6 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 _MINUTE_NS: Final = 60 * NANOSECONDS
 _EXACT_FLOAT: Final = 2**53  # a float holds every whole number up to it
 _FIRST_SECOND, _LAST_SECOND = 631_152_000, 4_102_444_800  # seconds: 1990-01-01 and 2100-01-01
-
 # What Arrow does not read by itself, made ISO 8601: 20250110 09:30:00 (also with a hyphen, as IB
 # writes it) and 2025/01/10; the zone spelled " UTC" or " GMT". Day and month never change places.
 _REWRITES: Final = (
@@ -52,6 +59,134 @@ _NUMBER: Final = r"^-?\d+(\.\d*)?$"
 _LONG_NUMBER: Final = r"^-?\d{9,}(\.\d*)?$"  # a shorter one is a date
 _DIGITS_DATE: Final = r"(19|20)\d{2}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])"
 _ISO_DATE_ONLY: Final = r"^\s*\d{4}(-\d{2}-\d{2}|/\d{2}/\d{2}|\.\d{2}\.\d{2})\s*$"
+
+_EPOCH_ORDINAL: Final = date(1970, 1, 1).toordinal()
+_DAY_SECONDS: Final = 86_400
+_NAIVE: Final = pa.timestamp("ns")
+_INT64: Final = range(-(2**63) + 1, 2**63)
+
+# Nanoseconds since 1970 and whether they are of UTC, or a text.
+_Read = tuple[int, bool] | str | None
+
+
+def has_time_objects(name: str, values: Sequence[Any]) -> bool:
+    """Return whether a column of objects is one of times and holds datetimes or dates."""
+    field = COLUMNS.get(name)
+    if field is None or field.type not in (FieldType.TIME, FieldType.SECONDS):
+        return False
+    return any(isinstance(value, (date, np.datetime64)) for value in values)
+
+
+def read_time_objects(name: str, values: Sequence[Any]) -> pa.Array:
+    """Read objects as times.
+
+    Parameters
+    ----------
+    name : str
+        Of the column, for errors.
+    values : sequence of datetime, date, numpy.datetime64, str or None
+        None, NaT and NaN are absent.
+
+    Returns
+    -------
+    pyarrow.Array
+        UTC nanoseconds where the values have a zone, naive ones where they have none; texts where
+        some of the values are texts.
+
+    Raises
+    ------
+    NaiveDatetimeError
+        If some values have a zone and others do not.
+    InputError
+        If a value is none of these, is outside of what nanoseconds in 64 bits can count, or has a
+        zone of pytz that was never localized.
+
+    Examples
+    --------
+    >>> from datetime import UTC
+    >>> read_time_objects("time", [datetime(2025, 1, 10, tzinfo=UTC), None]).to_pylist()
+    [Timestamp('2025-01-10 00:00:00+0000', tz='UTC'), None]
+    """
+    read = [_read(name, row, value) for row, value in enumerate(values)]
+    aware, naive = (
+        [row for row, value in enumerate(read) if _is_aware(value) is wanted]
+        for wanted in (True, False)
+    )
+    if aware and naive:
+        raise NaiveDatetimeError(
+            f"column {name!r}, row {naive[0]}: {values[naive[0]]} has no time zone, while row "
+            f"{aware[0]} has one: give all times a zone, or none and tz=",
+            column=name,
+            row=naive[0],
+        )
+    if any(isinstance(value, str) for value in read):
+        return pa.array([_text(value) for value in read], pa.large_string())
+    times = pa.array([None if value is None else value[0] for value in read], pa.int64())
+    return times.cast(TIMESTAMP if aware else _NAIVE)
+
+
+def _read(name: str, row: int, value: Any) -> _Read:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, datetime):
+        if value != value:  # NaT is a datetime that equals nothing
+            return None
+        refuse_local_mean_time(value, name)
+        offset = value.utcoffset()
+        seconds = (value.toordinal() - _EPOCH_ORDINAL) * _DAY_SECONDS
+        seconds += value.hour * 3600 + value.minute * 60 + value.second
+        # Exact, where timestamp() is a float; pandas keeps what is below the microsecond apart.
+        fraction = value.microsecond * 1000 + getattr(value, "nanosecond", 0)
+        whole = seconds * NANOSECONDS + fraction
+        if offset is not None:
+            whole -= offset // timedelta(microseconds=1) * 1000
+        return _checked(name, row, whole), offset is not None
+    if isinstance(value, date):
+        days = value.toordinal() - _EPOCH_ORDINAL
+        return _checked(name, row, days * _DAY_SECONDS * NANOSECONDS), False
+    if isinstance(value, np.datetime64):
+        if np.isnat(value):
+            return None
+        nanoseconds = value.astype("datetime64[ns]")
+        if nanoseconds.astype(value.dtype) != value:
+            raise _time_outside_int64(name, row)
+        return int(nanoseconds.astype(np.int64)), False
+    if isinstance(value, float) and value != value:
+        return None
+    raise InputError(
+        f"column {name!r}, row {row}: {value!r} is a {type(value).__name__}, not a time: give "
+        "datetimes, Timestamps or texts",
+        column=name,
+        row=row,
+    )
+
+
+def _is_aware(value: _Read) -> bool | None:
+    return None if value is None or isinstance(value, str) else value[1]
+
+
+def _text(value: _Read) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    time_ns, is_aware = value
+    return f"{np.datetime64(time_ns, 'ns')}{'Z' if is_aware else ''}"
+
+
+def _checked(name: str, row: int, time_ns: int) -> int:
+    if time_ns not in _INT64:
+        raise _time_outside_int64(name, row)
+    return time_ns
+
+
+def _time_outside_int64(name: str, row: int) -> InputError:
+    return InputError(
+        f"column {name!r}, row {row}: a time outside 1677-09-21 to 2262-04-11, which nanoseconds "
+        "in 64 bits cannot say",
+        column=name,
+        row=row,
+    )
+
+
 _DIGITS_DATE_ONLY: Final = rf"^\s*{_DIGITS_DATE}\s*$"
 
 

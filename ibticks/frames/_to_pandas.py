@@ -11,7 +11,7 @@ import pyarrow as pa
 from ibticks.errors import InputError
 from ibticks.frames._arrays import distinct_lists, object_array, strings_column
 from ibticks.frames._schema import CATEGORY, METADATA_KEY, arrow_type, attach_metadata, metadata_of
-from ibticks.frames._time_objects import has_time_objects, read_time_objects
+from ibticks.frames._times import has_time_objects, read_time_objects
 from ibticks.schema import COLUMNS, PRICES_AND_SIZES, is_unset
 
 __all__ = ["from_pandas", "to_pandas"]

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from ibticks.errors import InputError
 from ibticks.frames._schema import CATEGORY, arrow_schema
-from ibticks.frames._time_objects import has_time_objects, read_time_objects
+from ibticks.frames._times import has_time_objects, read_time_objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

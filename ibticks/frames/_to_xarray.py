@@ -14,7 +14,7 @@ import xarray as xr
 from ibticks.errors import InputError
 from ibticks.frames._arrays import distinct_lists, string_column, strings_column
 from ibticks.frames._schema import METADATA_KEY, TIMESTAMP, arrow_type, attach_metadata, metadata_of
-from ibticks.frames._time_objects import has_time_objects, read_time_objects
+from ibticks.frames._times import has_time_objects, read_time_objects
 from ibticks.schema import COLUMNS, Field, FieldType
 
 if TYPE_CHECKING:

@@ -24,10 +24,9 @@ from ibticks._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from ibticks.gateway._contracts import GatewayContract
-    from ibticks.gateway._limits import Limits
     from ibticks.gateway._replay import Replay
-    from ibticks.gateway._sent import Sent
     from ibticks.gateway._server import Gateway
+    from ibticks.gateway._state import Limits, Sent
     from ibticks.gateway._ticks import TickStream
     from ibticks.gateway._wire import frame
 

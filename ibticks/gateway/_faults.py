@@ -5,9 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from ibticks.gateway._outlet import Boundary
-from ibticks.gateway._replies import NO_REQUEST
-from ibticks.gateway._wire import frame
+from ibticks.gateway._connection import Boundary
+from ibticks.gateway._wire import NO_REQUEST, frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable

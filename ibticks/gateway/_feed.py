@@ -1,4 +1,4 @@
-"""Sends a client the ticks of its subscriptions, merged by time, when they are due."""
+"""The feed of one connection: its streams merged by time, and the tick that is due next."""
 
 from __future__ import annotations
 
@@ -8,23 +8,55 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ibticks.config import NANOSECONDS
-from ibticks.gateway._sent import Sent
-from ibticks.gateway._timeline import merged
+from ibticks.gateway._state import Sent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
 
-    from ibticks.gateway._clock import Progress
     from ibticks.gateway._connection import Connection
     from ibticks.gateway._replay import StreamKey
-    from ibticks.gateway._state import State
+    from ibticks.gateway._state import Progress, State
 
-__all__ = ["Feed", "Subscription"]
+__all__ = ["Feed", "Subscription", "merged"]
 
 _MOST_ROWS: Final = 512
 _SOONEST: Final = 0.001
+
+
+def merged(
+    windows: Sequence[tuple[npt.NDArray[np.int64], bool]], limit: int
+) -> npt.NDArray[np.intp]:
+    """The owners of the next ticks, in the order of time.
+
+    Parameters
+    ----------
+    windows : sequence of (numpy.ndarray, bool)
+        For each stream the times of its next rows, sorted, and whether more rows follow them.
+    limit : int
+        Most ticks to take.
+
+    Returns
+    -------
+    numpy.ndarray
+        For each tick the number of its window. Every tick that belongs before one of them is
+        among them; of equal times, the earlier window comes first. Empty only if all windows are.
+
+    Examples
+    --------
+    >>> merged([(np.array([1, 4, 6]), False), (np.array([2, 4]), True)], 10)
+    array([0, 1, 0, 1])
+    """
+    # Past the last row seen of a stream that goes on, one of its own may come first.
+    bounds = [int(times[-1]) for times, more in windows if more and len(times)]
+    parts = [times for times, _ in windows]
+    if bounds:
+        bound = min(bounds)
+        parts = [times[: np.searchsorted(times, bound, "right")] for times in parts]
+    owners = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    order = np.argsort(np.concatenate(parts), kind="stable") if parts else owners
+    return owners[order][:limit]
 
 
 @dataclass(frozen=True, slots=True)

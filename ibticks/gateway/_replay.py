@@ -1,27 +1,159 @@
-"""Replays of a gateway: contracts, and the ticks of their streams."""
+"""Streams to replay: of the sample, of a store, or of ticks that a test passes in."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from ibticks.errors import InputError
+from ibticks.gateway._contracts import GatewayContract
 from ibticks.gateway._ticks import TickStream
-from ibticks.schema import TickColumns, Values
+from ibticks.sample import SAMPLES, sample
+from ibticks.schema import (
+    StringColumn,
+    StringListColumn,
+    TickColumns,
+    Values,
+    list_columns,
+    split_streams,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from ibticks.gateway._contracts import GatewayContract
+    import numpy.typing as npt
+
+    from ibticks.sample import Sample
     from ibticks.schema import Column
     from ibticks.selection import Selection
 
-__all__ = ["Replay", "StreamKey"]
+__all__ = ["Replay", "StreamKey", "sample_streams", "stored_contracts", "stored_streams"]
 
 StreamKey = tuple[int, str]
 """A stream: contract id and tick type."""
+
+_ALL_ROWS: Final = 1 << 30
+
+# What the sample does not say of its contracts; hours as IB writes them, of the days it covers.
+_DETAILS: Final[dict[str, dict[str, Any]]] = {
+    "IBM": {
+        "primary_exchange": "NYSE",
+        "long_name": "INTL BUSINESS MACHINES CORP",
+        "valid_exchanges": "SMART,NYSE,ISLAND,ARCA,BATS",
+        "time_zone": "US/Eastern",
+        "trading_hours": "20131008:0400-20131008:2000;20131009:0400-20131009:2000",
+        "liquid_hours": "20131008:0930-20131008:1600;20131009:0930-20131009:1600",
+    },
+    "BTCUSDT": {
+        "long_name": "Bitcoin against Tether",
+        "valid_exchanges": "BINANCE",
+        "size_increment": 0.00001,
+        "time_zone": "UTC",
+        "trading_hours": "20240808:0000-20240809:0000;20240809:0000-20240810:0000",
+        "liquid_hours": "20240808:0000-20240809:0000;20240809:0000-20240810:0000",
+    },
+}
+
+
+def sample_streams(
+    names: Sequence[str] | None,
+) -> tuple[list[GatewayContract], list[TickStream]]:
+    """Contracts and streams of these samples, or of all."""
+    wanted = SAMPLES if names is None else tuple(sample(name) for name in names)
+    contracts = {value.contract_id: _contract(value) for value in wanted}
+    return list(contracts.values()), [_stream(value) for value in wanted]
+
+
+def _contract(of: Sample) -> GatewayContract:
+    return GatewayContract(
+        contract_id=of.contract_id,
+        symbol=of.symbol,
+        sec_type=of.contract_type,
+        exchange=of.exchange,
+        currency=of.currency,
+        **_DETAILS[of.symbol],
+    )
+
+
+def _stream(of: Sample) -> TickStream:
+    from ibticks.tables import read_batches
+
+    batches = read_batches(
+        of.path, tick_type=of.tick_type, contract_id=of.contract_id, batch_rows=_ALL_ROWS
+    )
+    (columns,) = batches
+    return TickStream(of.contract_id, of.tick_type, columns)
+
+
+def stored_streams(selection: Selection) -> list[TickStream]:
+    """The streams of a selection, whatever columns it was narrowed to.
+
+    Raises
+    ------
+    InputError
+        If it has no ticks.
+    """
+    parts: defaultdict[StreamKey, list[TickStream]] = defaultdict(list)
+    whole = selection.with_columns(*list_columns(selection.tick_types))
+    for columns in whole.read():
+        for contract_id, tick_type, part in split_streams(columns):
+            if part.rows:
+                parts[contract_id, tick_type].append(TickStream(contract_id, tick_type, part))
+    if not parts:
+        raise InputError(f"there are no ticks in {selection}: nothing to replay")
+    return [TickStream(*key, _concatenate([part.columns for part in parts[key]])) for key in parts]
+
+
+def stored_contracts(selection: Selection, ids: Collection[int]) -> list[GatewayContract]:
+    """Return the index records of these contracts; the id names one without a symbol."""
+    known = {record.contract_id: record for record in selection.index.contracts()}
+    return [
+        GatewayContract.from_record(known[contract_id])
+        if contract_id in known
+        else GatewayContract(contract_id=contract_id, symbol=str(contract_id))
+        for contract_id in sorted(ids)
+    ]
+
+
+def _concatenate(parts: list[TickColumns]) -> TickColumns:
+    """Concatenate column chunks of one stream."""
+    if len(parts) == 1:
+        return parts[0]
+    combined = {}
+    for name in parts[0].columns:
+        combined[name] = _join([part.columns[name] for part in parts])
+    return TickColumns(sum(part.rows for part in parts), combined)
+
+
+def _join(columns: Sequence[Column]) -> Column:
+    match columns[0]:
+        case StringColumn():
+            texts = [column for column in columns if isinstance(column, StringColumn)]
+            codes, values = _recoded([(text.codes, text.values) for text in texts])
+            return StringColumn(codes, values)
+        case StringListColumn():
+            lists = [column for column in columns if isinstance(column, StringListColumn)]
+            codes, values = _recoded([(value.codes, value.values) for value in lists])
+            lengths = np.concatenate([np.diff(value.offsets) for value in lists])
+            return StringListColumn(np.concatenate(([0], np.cumsum(lengths))), codes, values)
+        case _:
+            numbers = [column for column in columns if isinstance(column, Values)]
+            return Values(np.concatenate([number.values for number in numbers]))
+
+
+def _recoded(
+    parts: Sequence[tuple[npt.NDArray[np.int32], tuple[str, ...]]],
+) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
+    """Codes of several dictionaries as codes of one."""
+    places: dict[str, int] = {}
+    codes = []
+    for part, values in parts:
+        table = np.array([places.setdefault(v, len(places)) for v in values], dtype=np.int32)
+        codes.append(table[part] if len(values) else part)
+    return np.concatenate(codes), tuple(places)
 
 
 class Replay:
@@ -77,8 +209,6 @@ class Replay:
         >>> replay.streams[8314, "bid_ask"].rows
         62875
         """
-        from ibticks.gateway._samples import sample_streams
-
         contracts, streams = sample_streams(names)
         return cls(contracts, streams).completed()
 
@@ -99,8 +229,6 @@ class Replay:
         InputError
             If the selection has no ticks.
         """
-        from ibticks.gateway._stored import stored_contracts, stored_streams
-
         streams = stored_streams(selection)
         ids = {stream.contract_id for stream in streams}
         values = stored_contracts(selection, ids) if contracts is None else contracts

@@ -13,9 +13,8 @@ import numpy as np
 from ibticks.errors import InputError
 from ibticks.gateway._connection import Connection
 from ibticks.gateway._faults import Faults
-from ibticks.gateway._limits import Limits
-from ibticks.gateway._replies import HIGHEST_VERSION, LOWEST_VERSION
-from ibticks.gateway._state import State
+from ibticks.gateway._state import Limits, State
+from ibticks.gateway._wire import HIGHEST_VERSION, LOWEST_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,9 +23,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ibticks.gateway._clock import ClockMode
     from ibticks.gateway._replay import Replay, StreamKey
-    from ibticks.gateway._sent import Sent
+    from ibticks.gateway._state import ClockMode, Sent
 
 __all__ = ["Gateway"]
 

@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING
 from ibticks._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from ibticks.history._backfill import backfill
-    from ibticks.history._gap_filler import GapFiller
-    from ibticks.history._plan import BackfilledInterval, BackfillResult
-    from ibticks.history._requests import Pacing
+    from ibticks.history._backfill import GapFiller, backfill
+    from ibticks.history._plan import BackfilledInterval, BackfillResult, Pacing
 
 __all__ = ["BackfillResult", "BackfilledInterval", "GapFiller", "Pacing", "backfill"]
 

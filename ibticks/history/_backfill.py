@@ -1,15 +1,4 @@
-"""Backfill: gaps of captures are filled with ticks of IB's history.
-
-History differs from live data: times are whole seconds, and ticks may be left out or corrected. So
-backfilled ticks are in separate files (``{HH}-backfill_ticks.pb``), have the metadata ``source:
-backfill`` and no sequence number, and a selection has them only on request. IB has one sort of past
-trades: ``last`` and ``all_last`` are filled with the same ones (``WHAT_TO_SHOW``).
-
-Each tick is stored once. History is read in whole seconds; of each second the ticks are stored that
-the store lacks, and a message in the stream notes the interval. A backfill that was killed begins
-again after its last message, and finds the ticks it wrote later in the store; its open files are
-sealed. Gaps that have not ended are left to the capture.
-"""
+"""Backfill: gaps of captures filled with ticks of IB's history, once or in the background."""
 
 from __future__ import annotations
 
@@ -23,8 +12,9 @@ from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
+from ibticks._types import StreamKey
 from ibticks.config import NANOSECONDS, TIME_MAX, TIME_MIN
-from ibticks.coverage import end_abandoned_intervals
+from ibticks.coverage import CoverageInterval, CoverageState, end_abandoned_intervals
 from ibticks.errors import (
     CaptureError,
     ConnectionFailedError,
@@ -38,6 +28,8 @@ from ibticks.errors import (
 from ibticks.history._plan import (
     BackfilledInterval,
     BackfillResult,
+    Pace,
+    Pacing,
     RemainingGap,
     plan_backfill,
     whole_seconds,
@@ -46,19 +38,33 @@ from ibticks.storage import seal_files
 from ibticks.tws import gateway_address
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import timedelta, tzinfo
 
     from ibticks.calendar import Market, TimeLike
-    from ibticks.coverage import CoverageInterval
+    from ibticks.capture import CaptureSettings
     from ibticks.history._client import HistoryClient
-    from ibticks.history._requests import Pacing
     from ibticks.history._stream_filler import StreamFiller
     from ibticks.history._ticks import HistoricalTick
+    from ibticks.index import CoverageRecord
     from ibticks.storage import Sealer
     from ibticks.store import Store
 
-__all__ = ["BACKFILL_CLIENT_ID", "BackfillResult", "RemainingGap", "backfill", "fill_gaps"]
+__all__ = [
+    "BACKFILL_CLIENT_ID",
+    "BackfillResult",
+    "GapFiller",
+    "RemainingGap",
+    "backfill",
+    "fill_gaps",
+]
+
+_COVERAGE_POLL_SECONDS: Final = 5.0
+_SETTLE_SECONDS: Final = 15.0  # mostly enough for the first live tick after a gap
+_MIN_BACKOFF_SECONDS: Final = 30.0
+_MAX_BACKOFF_SECONDS: Final = 600.0
+_STOP_SECONDS: Final = 30.0
+_GAPS: Final = (CoverageState.QUIET, CoverageState.DISCONNECTED, CoverageState.NOT_PERMITTED)
 
 _log = logging.getLogger(__name__)
 
@@ -382,4 +388,142 @@ def _check_index(store: Store, partial_answers: int) -> None:
     if store.index.partial_answers != partial_answers:
         raise IndexUnavailableError(
             "PostgreSQL is away, so the gaps are not certain: start it, then fill the gaps"
+        )
+
+
+class GapFiller:
+    """Fill gaps of this run once the stream is captured again, and seal abandoned backfill files.
+
+    Errors are reported and retried with a backoff; they do not affect the capture.
+
+    Parameters
+    ----------
+    store : Store
+    settings : CaptureSettings
+        Settings of the capture; the backfill takes the next client id.
+    sealer : callable
+        Recovers and seals files.
+    on_failure : callable
+        Called with a place and an exception.
+
+    Attributes
+    ----------
+    ticks : int
+        Number of ticks stored so far.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        settings: CaptureSettings,
+        sealer: Sealer,
+        on_failure: Callable[[str, Exception], None],
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        tracked = [contract for contract in settings.tracked if contract.enabled]
+        self._streams = {
+            StreamKey(contract.contract_id, tick_type)
+            for contract in tracked
+            for tick_type in contract.tick_types
+        }
+        self._sealer = sealer
+        self._on_failure = on_failure
+        self._pace = Pace(Pacing())
+        self._stopping = threading.Event()
+        self._began_ns = time.time_ns()
+        self._thread = threading.Thread(target=self._run, name="ibticks-backfill", daemon=True)
+        self.ticks = 0
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop the thread; gaps that are not filled yet remain."""
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join(_STOP_SECONDS)
+
+    def _run(self) -> None:
+        from ibticks.history._stream_filler import seal_abandoned
+
+        backoff_seconds, is_sealed = 0.0, False
+        while not self._stopping.wait(backoff_seconds or _COVERAGE_POLL_SECONDS):
+            try:
+                if not is_sealed:
+                    seal_abandoned(self._store.root, self._store.index, self._streams, self._sealer)
+                    is_sealed = True
+                self._fill()
+            except Exception as error:
+                if self._stopping.is_set():
+                    return
+                _log.warning("gaps are not filled yet: %s", error)
+                self._on_failure("backfill", error)
+                backoff_seconds = min(
+                    2 * backoff_seconds or _MIN_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS
+                )
+            else:
+                backoff_seconds = 0.0
+
+    def _fill(self) -> None:
+        gaps = list(self._ended_gaps(time.time_ns() - int(_SETTLE_SECONDS * NANOSECONDS)))
+        if not gaps:
+            return
+        settings = self._settings
+        with connect(
+            settings.host,
+            settings.port,
+            settings.client_id + 1,
+            pacing=self._pace,
+            connect_timeout=settings.connect_timeout,
+            stopping=self._stopping,
+        ) as history:
+            result = fill_gaps(
+                self._store, gaps, history, sealer=self._sealer, stopping=self._stopping
+            )
+        self.ticks += result.ticks
+        if result.remaining:
+            raise CaptureError(
+                "; ".join(
+                    f"{remaining.gap.contract_id} {remaining.gap.tick_type} is not filled: "
+                    f"{remaining.reason}"
+                    for remaining in result.remaining
+                )
+            )
+
+    def _ended_gaps(self, until_ns: int) -> Iterator[CoverageInterval]:
+        """Yield the gaps of this run that ended before ``until_ns``, by stream and time."""
+        rows = self._store.index.coverage(
+            sorted({contract_id for contract_id, _ in self._streams}),
+            sorted({tick_type for _, tick_type in self._streams}),
+            self._began_ns,
+        )
+        for stream, group in groupby(rows, lambda row: (row.contract_id, row.tick_type)):
+            if stream in self._streams:
+                yield from _recaptured_gaps(list(group), self._began_ns, until_ns)
+
+
+def _recaptured_gaps(
+    rows: list[CoverageRecord], began_ns: int, until_ns: int
+) -> Iterator[CoverageInterval]:
+    """Yield the gaps of one stream that a captured row follows."""
+    gap: CoverageInterval | None = None
+    for row in rows:
+        if gap is not None and row.state == CoverageState.CAPTURED and row.start_ns == gap.end_ns:
+            yield gap
+        is_adjacent = gap is not None and gap.end_ns == row.start_ns
+        is_over = row.end_ns is not None and row.end_ns <= until_ns
+        if row.state not in _GAPS or not is_over or row.start_ns < began_ns:
+            gap = None
+            continue
+        start_ns = gap.start_ns if gap is not None and is_adjacent else row.start_ns
+        assert row.end_ns is not None
+        gap = CoverageInterval(
+            row.contract_id,
+            row.tick_type,
+            start_ns,
+            row.end_ns,
+            CoverageState(row.state),
+            row.reason,
         )

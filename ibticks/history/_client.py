@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.errors import CaptureError, ConnectionFailedError
-from ibticks.history._requests import Pace, Pacing
+from ibticks.history._plan import Pace, Pacing
 from ibticks.history._ticks import WHAT_TO_SHOW, HistoricalTick, parse_tick
 from ibticks.tws import Client, TwsEvents, make_contract
 

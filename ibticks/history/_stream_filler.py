@@ -12,8 +12,7 @@ from ibticks.config import HALF_HOUR_NS, HOUR_NS, NANOSECONDS
 from ibticks.coverage import StreamStatus, backfilled_rows, missing_intervals
 from ibticks.errors import CaptureError, StorageError, WriterLockedError
 from ibticks.format import encode_frame, encode_message, format_timestamp
-from ibticks.history._plan import BackfilledInterval
-from ibticks.history._requests import iter_seconds
+from ibticks.history._plan import BackfilledInterval, iter_seconds
 from ibticks.history._ticks import (
     BACKFILL_METADATA,
     StoredTicks,

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
         message_from_json,
         message_to_json,
     )
-    from ibticks.hours._read import HourTicks, read_hours
-    from ibticks.hours._scan import scan_hours
+    from ibticks.hours._read import HourTicks, read_hours, scan_hours
     from ibticks.hours._writer import HourWriter
 
 __all__ = [

@@ -13,8 +13,12 @@ from typing import TYPE_CHECKING
 from ibticks._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from ibticks.importing._messages import import_messages, import_tick_file, is_tick_file
-    from ibticks.importing._result import ImportResult
+    from ibticks.importing._messages import (
+        ImportResult,
+        import_messages,
+        import_tick_file,
+        is_tick_file,
+    )
     from ibticks.importing._tables import import_table
 
 __all__ = ["ImportResult", "import_messages", "import_table", "import_tick_file", "is_tick_file"]

@@ -1,17 +1,17 @@
-"""Import files that state their streams: v2 messages as JSON lines, and tick files."""
+"""Import files that state their streams (v2 messages, tick files), and the result of an import."""
 
 from __future__ import annotations
 
 import json
 import re
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ibticks._types import StreamKey
 from ibticks.errors import InputError, ProtocolError
 from ibticks.filesystem import expand_home, explained
-from ibticks.importing._result import ImportResult
 from ibticks.schema import check_tick_type
 from ibticks.storage import Ingest, TickFile, floor_hour
 from ibticks.store import progress_bar, undo_deletion
@@ -21,9 +21,56 @@ if TYPE_CHECKING:
 
     from ibticks.store import Store
 
-__all__ = ["import_messages", "import_tick_file", "is_tick_file"]
+__all__ = ["ImportResult", "import_messages", "import_tick_file", "is_tick_file"]
 
 _TICK_FILE_NAME: Final = re.compile(r".*_ticks\.pb(\.deleted-\d{8}T\d{6}(\.\d+)?Z)?")
+
+
+@dataclass(frozen=True, slots=True)
+class ImportResult:
+    """Outcome of an import.
+
+    Attributes
+    ----------
+    source : str
+        The file.
+    read, added, known : int
+        Messages read from it, written to the store, and found there already.
+    streams : tuple of StreamKey
+        Contract ids and tick types they belong to.
+    mapped : dict of str to tuple of str
+        Columns of a tick, and the columns of the file they were read from; a key of the column
+        ``metadata`` as ``metadata.KEY``.
+    ignored : tuple of str
+        Columns of the file that were not read.
+    preset : str or None
+        Preset of column names that was used.
+    first_ns, last_ns : int or None
+        Earliest and latest time, UTC nanoseconds; None without rows.
+    rows : dict of int to int
+        Rows of each contract.
+    rejected : int
+        Rows that could not be read and were left out.
+    rejects : str or None
+        File that has them, with their line numbers.
+    notes : tuple of str
+        Notes on values that are not stored as the file has them.
+    """
+
+    source: str
+    read: int
+    added: int
+    known: int
+    streams: tuple[StreamKey, ...]
+    mapped: dict[str, tuple[str, ...]]
+    ignored: tuple[str, ...]
+    preset: str | None = None
+    first_ns: int | None = None
+    last_ns: int | None = None
+    rows: dict[int, int] = field(default_factory=dict)
+    rejected: int = 0
+    rejects: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def import_messages(

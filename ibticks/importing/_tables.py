@@ -11,7 +11,7 @@ from ibticks._types import StreamKey
 from ibticks.errors import InputError
 from ibticks.filesystem import expand_home, explained
 from ibticks.importing._instruments import new_symbols, resolve_contracts
-from ibticks.importing._result import ImportResult
+from ibticks.importing._messages import ImportResult
 from ibticks.schema import check_contract_id, check_tick_type, split_streams
 from ibticks.storage import Ingest
 from ibticks.store import progress_bar

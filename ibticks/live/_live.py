@@ -10,10 +10,9 @@ from ibticks._html import html_table
 from ibticks._types import StreamKey
 from ibticks.errors import InputError
 from ibticks.live._batch import Batch
-from ibticks.live._consumers import Batches, CallbackThread, Messages
 from ibticks.live._feed_status import FeedStatus
 from ibticks.live._follower import LiveOptions
-from ibticks.live._reader import LiveReader
+from ibticks.live._reader import Batches, CallbackThread, LiveReader, Messages
 from ibticks.schema import check_columns
 
 if TYPE_CHECKING:

@@ -11,10 +11,12 @@ from ibticks._types import StreamKey
 from ibticks.errors import CorruptDataWarning, CorruptFileError, StorageError
 from ibticks.format import MAX_FRAME_BYTES, TORN, count_frames, find_payloads
 from ibticks.live._batch import FrameBatch
-from ibticks.live._position import CURSOR_CHECK_BYTES, Cursor, cursor_check
 from ibticks.live._stream_files import (
+    CURSOR_CHECK_BYTES,
+    Cursor,
     FileBody,
     FileVersion,
+    cursor_check,
     file_version,
     list_day_files,
     list_day_folders,

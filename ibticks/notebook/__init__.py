@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ibticks._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from ibticks.notebook._kernelspec import install_kernel, installed_kernels, uninstall_kernel
+    from ibticks.notebook._kernel import install_kernel, installed_kernels, uninstall_kernel
     from ibticks.notebook._magics import load_magics
 
 __all__ = ["install_kernel", "installed_kernels", "load_magics", "uninstall_kernel"]

@@ -20,9 +20,8 @@ from ibticks.format import HEADER_BYTES, Header, checksum
 from ibticks.index import FileRecord
 from ibticks.storage._blocks import check_compression, compress_block, decompress_block
 from ibticks.storage._file_header import put_header
-from ibticks.storage._hour_file import WRITER
+from ibticks.storage._hour_file import WRITER, cut_torn_tail
 from ibticks.storage._layout import FileKey
-from ibticks.storage._recovery import cut_torn_tail
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -704,8 +704,8 @@ class Store:
             Names the streams that are being written, whose files were left as they are.
         """
         from ibticks.storage import check_compression
+        from ibticks.store._deletion import compress_files
         from ibticks.store._progress import track
-        from ibticks.store._retention import compress_files
 
         check_compression(compression)
         keys = [
@@ -737,8 +737,8 @@ class Store:
         StreamInUseWarning
             Names the streams that are being written, whose files were left as they are.
         """
+        from ibticks.store._deletion import delete_files
         from ibticks.store._progress import track
-        from ibticks.store._retention import delete_files
 
         keys = [key for _, key in older_files(self.index, keep, now)]
         if not dry_run:

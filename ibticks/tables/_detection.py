@@ -14,10 +14,11 @@ from ibticks.schema import COLUMNS, FieldType
 from ibticks.tables._files import TableFile, is_string
 from ibticks.tables._mapping import ColumnMapping, match_columns, other_prices, time_names
 from ibticks.tables._names import TRADE_IDS, plain_name
-from ibticks.tables._numerals import check_no_fractions, find_decimal_mark
 from ibticks.tables._time_choice import choose_time
 from ibticks.tables._values import (
     are_text_ids,
+    check_no_fractions,
+    find_decimal_mark,
     has_value,
     is_fixed_point,
     text_values,

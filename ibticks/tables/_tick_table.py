@@ -15,7 +15,6 @@ from ibticks.schema import COLUMNS, FieldType
 from ibticks.tables._files import BadRow, TableFile, open_table_file
 from ibticks.tables._mapping import ColumnMapping, other_prices
 from ibticks.tables._names import plain_name
-from ibticks.tables._numerals import read_numerals
 from ibticks.tables._time_reader import TimeReader, fits_format
 from ibticks.tables._values import (
     INSTRUMENT_SEPARATOR,
@@ -29,6 +28,7 @@ from ibticks.tables._values import (
     read_fixed_point,
     read_flag,
     read_json,
+    read_numerals,
     split_texts,
     text_values,
     without_sentinel,

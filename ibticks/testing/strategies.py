@@ -25,8 +25,7 @@ Examples
 
 from __future__ import annotations
 
-from ibticks.testing._encodings import malformed_messages, wire_messages
-from ibticks.testing._protobufs import stream_messages
+from ibticks.testing._encodings import malformed_messages, stream_messages, wire_messages
 from ibticks.testing._v2 import json_values, messages, ticks, timestamps
 
 __all__ = [

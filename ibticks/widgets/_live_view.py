@@ -16,9 +16,8 @@ from ibticks.calendar import market as find_market
 from ibticks.config import NANOSECONDS
 from ibticks.coverage import FeedCondition
 from ibticks.errors import TickError
-from ibticks.widgets._assets import javascript, style
 from ibticks.widgets._chart_state import ChartState
-from ibticks.widgets._page_widget import PageWidget
+from ibticks.widgets._page_widget import PageWidget, javascript, style
 
 if TYPE_CHECKING:
     from ibticks.coverage import FeedState

@@ -11,8 +11,7 @@ import traitlets
 
 from ibticks._types import StreamKey
 from ibticks.config import NANOSECONDS
-from ibticks.widgets._assets import javascript, style
-from ibticks.widgets._page_widget import PageWidget
+from ibticks.widgets._page_widget import PageWidget, javascript, style
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,9 +13,8 @@ import polars as pl
 import pytest
 import xarray as xr
 
-from ibticks.accessors import _tick_files as tick_files
-from ibticks.accessors._backend import TickBackend
-from ibticks.accessors._tick_files import open_files
+from ibticks.accessors import _backend as tick_files
+from ibticks.accessors._backend import TickBackend, open_files
 from ibticks.errors import (
     CorruptDataWarning,
     CorruptFileError,

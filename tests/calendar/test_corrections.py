@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ibticks.calendar import market
-from ibticks.calendar._corrections import CORRECTIONS, Correction
+from ibticks.calendar._schedules import CORRECTIONS, Correction
 from ibticks.errors import NoSessionError
 
 if TYPE_CHECKING:

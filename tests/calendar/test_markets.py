@@ -348,14 +348,14 @@ def test_the_notebook_view_has_the_running_session(
     monkeypatch: pytest.MonkeyPatch, at: str, state: str
 ) -> None:
     now = to_ns(f"2025-01-10T{at}:00+09:00")
-    monkeypatch.setattr("ibticks.calendar._market.now_ns", lambda: now)
+    monkeypatch.setattr("ibticks.calendar._markets.now_ns", lambda: now)
     regular = market("JP")._repr_html_().split("<tr>")[2]
     assert f">{state}<" in regular
     assert ("2025-01-10" in regular) == (at != "16:00")
 
 
 def test_the_notebook_view_after_the_end_of_the_calendar(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ibticks.calendar._market.now_ns", lambda: to_ns("2055-01-01T00:00Z"))
+    monkeypatch.setattr("ibticks.calendar._markets.now_ns", lambda: to_ns("2055-01-01T00:00Z"))
     assert market("US")._repr_html_().count("not known") == len(market("US").session_types)
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ibticks._types import Interval
+from ibticks.capture import _connection as watchdog
 from ibticks.capture import _recorder as recorder_module
-from ibticks.capture import _watchdog as watchdog
 from ibticks.gateway import Gateway, GatewayContract, Replay
 from ibticks.tws import Client, TradingHours
 from tests.capture_checks import check_stored, covered, statuses, until

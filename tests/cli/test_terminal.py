@@ -8,7 +8,7 @@ import pytest
 from rich.text import Text
 
 from ibticks.cli import _options as options
-from ibticks.cli._terminal import PlainConsole
+from ibticks.cli._options import PlainConsole
 
 HOSTILE = {
     "a cleared screen": "A\x1b[2JB",

@@ -34,7 +34,7 @@ from ibticks.coverage._states import COMPLETE_STATES
 from ibticks.errors import InputError
 from ibticks.index import CoverageRecord, MemoryIndex
 from ibticks.storage import StreamLock, StreamWriter, list_files
-from ibticks.store._retention import compress_files
+from ibticks.store._deletion import compress_files
 
 if TYPE_CHECKING:
     from random import Random

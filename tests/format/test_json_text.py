@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ibticks.errors import ProtocolError
-from ibticks.format._json_text import MAX_DEPTH, from_text, to_text
+from ibticks.format._messages import MAX_DEPTH, from_text, to_text
 from ibticks.testing.strategies import json_values
 
 TRICKY = [

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ibticks.gateway._clock import Clock, Positions
-from ibticks.gateway._timeline import merged
+from ibticks.gateway._feed import merged
+from ibticks.gateway._state import Clock, Positions
 
 from .conftest import SECOND, START
 

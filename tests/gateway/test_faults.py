@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ibticks.gateway._outlet import Boundary
+from ibticks.gateway._connection import Boundary
 
 from .clients import RawClient
 

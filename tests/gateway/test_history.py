@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ibticks.errors import InputError
 from ibticks.gateway import Gateway, Replay, TickStream
-from ibticks.gateway._history import ib_seconds, in_hours, page, past
+from ibticks.gateway._answers import ib_seconds, in_hours, page, past
 from ibticks.schema import TickColumns, Values
 
 if TYPE_CHECKING:

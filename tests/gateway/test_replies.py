@@ -12,7 +12,7 @@ from ibapi.decoder import Decoder
 from ibapi.wrapper import EWrapper
 
 from ibticks.gateway import GatewayContract
-from ibticks.gateway import _replies as replies
+from ibticks.gateway import _wire as replies
 
 VERSIONS = (157, 163, 164, 165, 166, 176, 178, 179, 182, 186, 193, 194, 200)
 

@@ -164,7 +164,7 @@ def test_a_second_with_more_ticks_than_a_page(
     assert result.ticks == recorded.missed(1, "mid_point") > 6000
     recorded.check()
     # One second is all there is on a page: that there is no more of it, only IB could say.
-    [reported] = [record for record in caplog.records if record.name == "ibticks.history._requests"]
+    [reported] = [record for record in caplog.records if record.name == "ibticks.history._plan"]
     assert "all 1000 ticks of a page are of 2023-11-14 22:13:23 UTC" in reported.getMessage()
 
 

@@ -16,9 +16,9 @@ from ibticks.coverage import CoverageInterval, CoverageState
 from ibticks.errors import CaptureError
 from ibticks.gateway import Gateway, GatewayContract, Replay
 from ibticks.history import _backfill as backfill_module
+from ibticks.history import _backfill as filler
 from ibticks.history import _client as history
-from ibticks.history import _gap_filler as filler
-from ibticks.history._gap_filler import _recaptured_gaps
+from ibticks.history._backfill import _recaptured_gaps
 from ibticks.history._plan import BackfillResult, RemainingGap
 from ibticks.history._ticks import HistoricalTick, encode_tick
 from ibticks.index import CoverageRecord

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ibticks.errors import ConfigError
 from ibticks.history import Pacing
-from ibticks.history._requests import Pace
+from ibticks.history._plan import Pace
 
 pacings = st.builds(
     Pacing,

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ibticks.gateway import TickStream
-from ibticks.gateway._history import page as gateway_page
-from ibticks.history._requests import QUARTER_SECONDS, iter_seconds
+from ibticks.gateway._answers import page as gateway_page
+from ibticks.history._plan import QUARTER_SECONDS, iter_seconds
 from ibticks.history._ticks import HistoricalTick
 from ibticks.schema import TickColumns, Values
 

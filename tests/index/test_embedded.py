@@ -20,9 +20,15 @@ import pytest
 from ibticks.errors import IndexUnavailableError, IndexVersionError, StoreAccessError
 from ibticks.filesystem import open_lock, try_lock
 from ibticks.index.embedded import EmbeddedServer
-from ibticks.index.embedded import _binaries as binaries
-from ibticks.index.embedded._account import SERVER_USER, Account, server_account, user_name
-from ibticks.index.embedded._binaries import find_binaries, reachable_binaries
+from ibticks.index.embedded import _account as binaries
+from ibticks.index.embedded._account import (
+    SERVER_USER,
+    Account,
+    find_binaries,
+    reachable_binaries,
+    server_account,
+    user_name,
+)
 from ibticks.index.embedded._cluster import Cluster
 from ibticks.index.embedded._server import cluster_base
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ibticks.live._batch import FrameBatch, FrameSlice
-from ibticks.live._merge import StreamMerge
-from ibticks.live._position import Cursor
+from ibticks.live._follower import StreamMerge
+from ibticks.live._stream_files import Cursor
 from tests.storage.samples import KEY
 
 EMPTY = np.empty(0, dtype=np.uint8)

@@ -11,7 +11,7 @@ import pytest
 
 from ibticks.config import HOUR_NS
 from ibticks.storage import StreamWriter
-from ibticks.storage._recovery import cut_torn_tail
+from ibticks.storage._hour_file import cut_torn_tail
 from tests.forking import Children
 from tests.storage.samples import CONTRACT, H13
 

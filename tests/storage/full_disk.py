@@ -33,7 +33,7 @@ from ibticks.storage import (
     verify_files,
 )
 from ibticks.storage._layout import list_unfinished
-from ibticks.store._retention import delete_files
+from ibticks.store._deletion import delete_files
 
 if __name__ == "__main__":
     # As a script it is in no package.

@@ -24,7 +24,7 @@ from ibticks.storage import (
     verify_files,
 )
 from ibticks.storage._audit import Finding, read_all_records
-from ibticks.store._retention import compress_files, delete_files
+from ibticks.store._deletion import compress_files, delete_files
 
 from .samples import (
     CONTRACT,

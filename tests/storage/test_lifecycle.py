@@ -28,7 +28,7 @@ from ibticks.storage import (
 )
 from ibticks.storage import _sealing as sealing
 from ibticks.storage._layout import list_unfinished
-from ibticks.store._retention import compress_files, delete_files
+from ibticks.store._deletion import compress_files, delete_files
 
 from .samples import (
     CONTRACT,

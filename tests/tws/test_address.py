@@ -9,7 +9,7 @@ import pytest
 
 from ibticks.errors import ConnectionFailedError
 from ibticks.tws import Client
-from ibticks.tws import _address as ports
+from ibticks.tws import _transport as ports
 from tests.capture_checks import IBM, until
 from tests.scripted_server import EventLog, Server, linger
 

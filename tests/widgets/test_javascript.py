@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ibticks.widgets._assets import VIEW_MODULES, bundle, javascript
+from ibticks.widgets._page_widget import VIEW_MODULES, bundle, javascript
 
 STATIC = Path(str(files("ibticks.widgets") / "static"))
 MODULES = sorted(path.stem for path in STATIC.glob("*.mjs"))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pytest
 
-from ibticks.widgets._assets import javascript, style
 from ibticks.widgets._chart_state import ChartState
+from ibticks.widgets._page_widget import javascript, style
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

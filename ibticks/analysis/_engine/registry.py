@@ -4,7 +4,7 @@
 it: the methods of ``.ticks``, the plans of :class:`ibticks.analysis.Incremental` and the listing in
 notebooks.
 
-A plan is data, of which :mod:`ibticks.analysis._incremental.plans` makes the initial state.
+A plan is data, of which :mod:`ibticks.analysis._incremental.incremental` makes the initial state.
 ``lookback`` and ``rows`` name functions of :mod:`ibticks.analysis._incremental.lookback`.
 """
 

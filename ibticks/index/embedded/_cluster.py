@@ -36,12 +36,13 @@ from ibticks.errors import IndexUnavailableError, IndexVersionError, TickError
 from ibticks.filesystem import exclusive, open_lock, try_lock
 from ibticks.index._connection import application_name, connect, dsn_parameters, embedded_dsn
 from ibticks.index.embedded._account import (
+    MAJOR,
     check_private,
     check_socket_path,
     make_base,
     make_home,
+    reachable_binaries,
 )
-from ibticks.index.embedded._binaries import MAJOR, reachable_binaries
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -24,8 +24,7 @@ import platformdirs
 
 from ibticks.errors import IndexUnavailableError, StoreAccessError
 from ibticks.filesystem import give_to_store_owner, sync_folder
-from ibticks.index.embedded._account import server_account, user_name
-from ibticks.index.embedded._binaries import find_binaries
+from ibticks.index.embedded._account import find_binaries, server_account, user_name
 from ibticks.index.embedded._cluster import Cluster
 
 if TYPE_CHECKING:

@@ -144,11 +144,18 @@ class Sheet:
             self.foreign_requests.append(request.url)
 
     def settle(self) -> None:
-        """Wait until the notebook is open and its kernel idle."""
+        """Wait until the notebook is open and connected with an idle kernel."""
         self.page.wait_for_selector(".jp-Notebook")
-        self.page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']")
-        # A notebook takes commands a moment after it looks ready.
-        self.page.wait_for_timeout(1000)
+        # The indicator of the page is idle before there is a kernel; a command to run cells would
+        # then open the dialog "Select Kernel".
+        self.page.wait_for_function(
+            """() => {
+              const panel = window.jupyterapp?.shell.currentWidget;
+              const kernel = panel?.sessionContext?.session?.kernel;
+              return panel?.context?.isReady && panel.sessionContext.isReady
+                && kernel?.connectionStatus === "connected" && kernel.status === "idle";
+            }"""
+        )
 
     def run(self) -> None:
         """Start all cells; does not wait for their end."""

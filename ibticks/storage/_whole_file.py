@@ -218,7 +218,7 @@ class _Statistics:
             return values
         values["first_tick_ns"] = int(ticks.timestamp.min())
         values["last_tick_ns"] = int(ticks.timestamp.max())
-        sequence = _present(ticks, "sequence")
+        sequence = _present(ticks.columns["sequence"])
         if len(sequence):
             values["first_sequence"] = int(sequence.min())
             values["last_sequence"] = int(sequence.max())
@@ -239,7 +239,7 @@ class _Statistics:
             values["volume"] = float(amount.sum())
             values["notional"] = float((paid * amount).sum())
         else:
-            prices = _present(ticks, self._prices[0])
+            prices = ticks.numbers(self._prices[0])[_usable(ticks, self._prices[0])]
             _put_extremes(values, prices, prices)
         if len(prices):
             values["sum_price"] = float(prices.sum())
@@ -263,8 +263,12 @@ def _usable(ticks: TickColumns, name: str) -> npt.NDArray[np.bool_]:
     return usable if column.valid is None else usable & column.valid
 
 
-def _present(ticks: TickColumns, name: str) -> npt.NDArray[Any]:
-    present: npt.NDArray[Any] = ticks.numbers(name)[_usable(ticks, name)]
+def _present(column: object) -> npt.NDArray[Any]:
+    """Return the values of a column that are present; a whole number is never unset."""
+    assert isinstance(column, Values)
+    present: npt.NDArray[Any] = (
+        column.values if column.valid is None else column.values[column.valid]
+    )
     return present
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ibticks.config import HOUR_NS, TICK_TYPES
@@ -327,6 +327,17 @@ def ticks_of_a_type(draw: Any) -> tuple[Any, Any]:
     return tick_type, rows
 
 
+def ticks_of_sequences(*sequences):
+    rows = [{"timestamp": H13, "sequence": it, "price": None, "size": None} for it in sequences]
+    return "last", rows
+
+
+# Numbers that would be unset prices, and those that are equal to one as doubles.
+@example(ticks_of_sequences(2**31 - 1))
+@example(ticks_of_sequences(0, 2**31 - 1, None))
+@example(ticks_of_sequences(None, 2**63 - 512))
+@example(ticks_of_sequences(5, 2**63 - 1, 2**63))
+@example(ticks_of_sequences(2**64 - 1, 1))
 @settings(deadline=None, max_examples=50)
 @given(ticks_of_a_type())
 def test_the_statistics_of_a_file_are_those_of_its_ticks(drawn: Any) -> None:

@@ -22,7 +22,7 @@ from ibticks.format import (
     _decode_kernels,
     _encode_kernels,
     _frame_kernels,
-    _string_kernels,
+    _wire_kernels,
 )
 
 from .oracle import columns_of, framed
@@ -36,7 +36,7 @@ KERNELS = {
     for module in (_decode_kernels, _encode_kernels, _frame_kernels)
     for name, kernel in vars(module).items()
     if isinstance(kernel, Dispatcher) and name in module.__all__
-} | {"rehash": _string_kernels.rehash}
+} | {"rehash": _wire_kernels.rehash}
 
 
 def run(code: str, **environment: str) -> list[str]:

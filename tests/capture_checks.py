@@ -109,7 +109,7 @@ def covered(store: ibt.Store, contract_id: int, tick_type: str) -> list[str]:
 
 def check_index(root: Path, index: Any) -> None:
     """Assert that the index equals one rebuilt from the files."""
-    anew = MemoryIndex(files=read_all_records(root))
-    assert index.files() == anew.files()
-    assert index.daily_stats() == anew.daily_stats()
-    assert index.coverage() == rebuild_coverage(root, anew.files())
+    rebuilt = MemoryIndex(files=read_all_records(root))
+    assert index.files() == rebuilt.files()
+    assert index.daily_stats() == rebuilt.daily_stats()
+    assert index.coverage() == rebuild_coverage(root, rebuilt.files())

@@ -1,6 +1,6 @@
 """ARCHITECTURE.md against the source: its picture is generated, and its places exist.
 
-``python tests/test_architecture.py`` writes the picture anew, from the contract of the linter and
+``python tests/test_architecture.py`` writes the picture again, from the contract of the linter and
 the imports of the source.
 """
 

@@ -26,7 +26,7 @@ SOURCES = sorted(
     if "pb2" not in path.name
 )
 
-# Participles and pronouns say nothing about the thing they name; the rest has a word of the field.
+# Participles and pronouns do not describe a thing; the other words have terms of the field.
 BANNED_NAMES = frozenset(
     [
         *("said", "told", "heard", "kept", "held", "given", "found", "joined", "named", "each"),

@@ -59,7 +59,7 @@ HOMES = {
 
 def test_arrows_go_down_only() -> None:
     """The contracts of ``[tool.importlinter]``, as ``lint-imports`` prints them."""
-    # In a process of its own, since it silences the loggers of the one it runs in.
+    # In a separate process, since it silences the loggers of its process.
     command = "from importlinter.cli import lint_imports_command; lint_imports_command()"
     done = subprocess.run(
         [sys.executable, "-c", command, "--no-cache"],

@@ -123,7 +123,7 @@ def test_the_session(root: Path) -> None:
             if block.language == "python" and not block.stands_alone:
                 shown = run_cell(block, root, namespace)
             elif block.language == "bash" and "ibticks ls" in block.code:
-                # It first says where the store lies.
+                # The first line is the path of the store.
                 shown = run_ibticks(block.code.splitlines()[-1], root).partition("\n")[2]
             else:
                 continue

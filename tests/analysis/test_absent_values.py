@@ -143,7 +143,7 @@ def test_a_price_of_minus_one_with_a_size_is_a_price() -> None:
     assert analysis.mid(frame)["mid"][0] == -0.5
     assert analysis.trade_sign(frame, "quote")["sign"].to_list() == [-1]
     assert analysis.no_zero_prices(frame)["price"].to_list() == [-1.0]
-    # Without the sizes nothing says that it is none.
+    # Without sizes the prices cannot be detected as absent.
     assert analysis.mid(frame.drop("bid_size", "ask_size"))["mid"][0] == -0.5
 
 

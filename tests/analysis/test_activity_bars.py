@@ -325,7 +325,7 @@ def test_a_worked_imbalance() -> None:
     prices = [10.0, 11.0, 12.0, 13.0, 12.0, 11.0]
     frame = made([{"ns": ns, "price": price, "size": 1.0} for ns, price in enumerate(prices)])
     bars = imbalance_bars(frame, expected_ticks=2, span=1)
-    # The span of two trades, 1 - 2 / 3 of whose weight stays: E[b] = (0 / 3 + 1) / (1 / 3 + 1).
+    # With a span of two trades a weight of 1 - 2 / 3 remains: E[b] = (0 / 3 + 1) / (1 / 3 + 1).
     assert 2 * 0.75 == 1.5
     assert bars.select("count", "imbalance").rows() == [(2, 1.0), (2, 2.0), (2, -2.0)]
 

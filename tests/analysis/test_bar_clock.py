@@ -173,7 +173,7 @@ def test_bars_are_in_the_zone_of_the_ticks(
 def test_invalid_arguments_are_refused(name: str, futures: pl.DataFrame) -> None:
     measure = MEASURES[name]
     if name == "quoted_spread":
-        # A market divides its quotes by session, whatever its bars are anchored to.
+        # A market divides its quotes by session, with any anchor of its bars.
         inside = analysis.session(futures)
         assert measure(futures, market="US").equals(measure(inside, market="US"))
     else:

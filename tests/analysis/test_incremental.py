@@ -52,7 +52,7 @@ INFORMED = [
 OF_BARS = {"parkinson", "garman_klass", "rogers_satchell", "yang_zhang"}
 WINDOWS = [(("17s",), {}), ((3,), {}), (("1h",), {})]
 
-# Of each measure that takes ticks as they come, arguments that differ in what must be kept.
+# Arguments of each incremental measure that differ in their lookback.
 CASES: dict[str, list[tuple[tuple, dict]]] = {
     "align": [(("10s",), {}), (("1h",), {"tolerance": "1m"}), (("5m",), SESSION)],
     "anchored_twap": [((), {}), ((), {**SESSION, "column": "mid_price"}), ((), SESSIONS)],

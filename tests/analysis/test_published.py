@@ -445,7 +445,7 @@ def test_bars_as_mlfinpy(
     [
         # mlfinpy 0.1.2: get_const_tick_run_bars(num_prev_bars=1, exp_num_ticks_init=expected), the
         # counts of the first four bars, how many there are and the sum of their squared counts.
-        # Its first bar has a rule of its own; it asks for more than the threshold, so that one is
+        # Its first bar has a separate rule; it requires more than the threshold, so that one is
         # taken which no number of trades meets. (With 200.3 its second bar is a trade longer, for
         # the first trade of all, of no known side, is none that was bought.)
         (50.3, [113, 55, 42, 50], 634, 1857035),

@@ -2,7 +2,7 @@
 
 Source: J. Cornelissen, K. Boudt, O. Kleen and E. Sjoerup, *highfrequency* (CRAN), the files
 ``tests/testthat/tests_realized_measures.R`` and ``tests_data_handling.R``. Its realised measures
-are tested on three days of three prices, drawn by R after ``set.seed(123)``; they are drawn anew
+are tested on three days of three prices, drawn by R after ``set.seed(123)``; they are drawn again
 here. Where it tests matrices, their sum is that of a product of prices, or of such by polarisation.
 
 Its data of trades and quotes can be had in R only. For the rules of cleaning and for liquidity, the
@@ -130,7 +130,7 @@ def test_two_scale_rv_as_rtscov() -> None:
         return actual["two_scale_rv"].item()
 
     # test_that("rTSCov multivariate"): of two prices, K = 300. Its covariances have a correction
-    # for small samples of their own, n / ((K - 1) nbar).
+    # for small samples, n / ((K - 1) nbar).
     own = n / ((slow - 1) * (n - slow + 1) / slow)
     cross = scales(one + two, adjusted=False) - sum(
         scales(log, adjusted=False) for log in (one, two)

@@ -66,7 +66,7 @@ def test_start_stop_and_start_again(
     assert first > 0
     # What it did is still to be seen.
     assert ticks(capture) > 20
-    # And once more: the numbers of the ticks go on.
+    # And once more: the sequence numbers continue.
     with capture:
         until(lambda: ticks(capture) > 20)
     for key in ((1, "bid_ask"), (1, "last"), (2, "bid_ask")):
@@ -346,7 +346,7 @@ def test_details_of_an_unknown_contract_come_first(
         capturing, lambda asked: (message(52, 1, asked[2]),) if asked[0] == "9" else ()
     )
     assert (first[0], first[3]) == ("9", "1")
-    # Nothing was said of it: it is tried where most contracts trade.
+    # Without a known exchange, SMART is tried.
     assert (second[0], second[2], second[9]) == ("97", "1", "SMART")
 
 

@@ -124,7 +124,7 @@ def test_outage_of_ib_that_ends_with_data_lost(
     until(lambda: states(capture) == ["captured"] * 3)
     grows(capture)
     assert gateway.subscriptions == 3
-    # New ids, of which IB cannot say that they are in use.
+    # New ids, so that IB cannot reject them as in use.
     assert len(requests(gateway) - asked) == 3
     assert min(requests(gateway) - asked) > max(asked)
     capture.stop()
@@ -216,7 +216,7 @@ def test_streams_of_another_farm_go_on(
     grows(capture, (1, "bid_ask"), (1, "last"))
     gateway.unmute(2)
     grows(capture, (2, "bid_ask"))
-    # It ticks, whatever the farm's message says.
+    # The stream ticks in spite of the farm's message.
     until(lambda: states(capture) == ["captured"] * 3)
     assert ("restored", None) in statuses(store, 2, "bid_ask")
 
@@ -316,7 +316,7 @@ def test_capture_starts_before_tws(
     assert capture.status()["status"]["last_problem"] == ""
     capture.stop()
     for key in STREAMS:
-        # However often it was tried, it is said once.
+        # After several attempts, the message is logged once.
         assert statuses(store, *key)[:2] == [("disconnected", 502), ("subscribed", None)]
         assert covered(store, *key) == ["disconnected", "captured"]
         check_stored(store, gateway, *key)
@@ -465,7 +465,7 @@ def test_competing_session_takes_the_data(
     gateway.mute(1, "last")
     gateway.send_error(10197, req_id=request)
     until(lambda: states(capture)[1] == "quiet")
-    # It is cancelled, lest it come twice, and subscribed anew.
+    # It is cancelled, so that no tick comes twice, and subscribed again.
     gateway.unmute(1, "last")
     grows(capture)
     assert gateway.subscriptions == 3

@@ -50,7 +50,7 @@ threading.Thread(target=tell, daemon=True).start()
 run()
 """
 
-# A command that opens the store slowly, and one whose stop would never end.
+# A command that opens the store slowly, and one with a stop that never ends.
 SLOW = """
 import time
 from ibticks import store

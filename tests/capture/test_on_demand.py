@@ -361,7 +361,7 @@ def test_messages_of_a_recorded_stream_are_in_the_store(
     assert stored[-1]["data"]["status"] == "stopped"
     assert covered(store, IBM, "bid_ask") == ["captured"]
     assert store.select(IBM, "bid_ask").count() == 300
-    # The numbers go on where they were.
+    # The sequence numbers continue.
     gateway.rewind()
     more = list(stream(gateway, store=store, limit=10))
     assert [m["data"]["sequence"] for m in more if m["type"] == "tick"] == list(range(301, 311))

@@ -220,7 +220,7 @@ def test_sequence_numbers_of_a_damaged_file_are_not_used_again(
     for _ in range(50):
         stage.quote()
     stage.recorder.close()
-    # The index is lost, and the later file cannot tell any more what it has.
+    # The index is lost, and the later file is unreadable.
     (_, last) = stage.index.files()
     stage.index.replace_files([])
     path = stage.root / last.path
@@ -326,7 +326,7 @@ def test_ticks_beyond_the_memory_limit_are_counted_as_lost(
     stage.disk.problem = None
     recorder.maintain()
     stage.quote()
-    # The numbers tell how many are missing, and the ledger when.
+    # The sequence numbers show how many ticks are missing, the ledger when.
     assert stage.sequences() == [1, 2, 3, 4, 7]
     rows = stage.index.coverage()
     assert [row.state for row in rows] == ["captured", "disconnected", "captured"]
@@ -416,7 +416,7 @@ def test_a_sync_that_fails_leaves_no_file_open_and_no_tick_behind(
         else:
             with pytest.raises(StorageError, match="may not survive a power cut"):
                 stage.recorder.sync()
-            stage.recorder.sync()  # said once
+            stage.recorder.sync()  # logged once
     assert len([*Path("/dev/fd").iterdir()]) == before
     stage.quote()
     assert sorted(stage.sequences()) == [1, 2, 3, 4]

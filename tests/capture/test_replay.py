@@ -62,7 +62,7 @@ def test_the_whole_sample_of_ten_contracts_at_once(
     gateway = serve(replay)
     kinds = ";".join(TICK_TYPES)
     tracked = ",".join(f"{c.contract_id}:{c.symbol}:{kinds}" for c in replay.contracts)
-    # IBM's are of another year: they are over, and silent, while those of BTCUSDT go on.
+    # The ticks of IBM are of another year: they are over, while those of BTCUSDT continue.
     capture = capturing(gateway, tracked, quiet_after=600.0)
     until(lambda: capture.status()["status"]["ticks"] == replay.rows, "all are stored", 300)
     assert capture.status()["status"]["active_contracts"] == 10

@@ -217,7 +217,7 @@ def test_closed_market(
     gateway.mute(2)
     capture = capturing(gateway, TICKING, quiet_after=1.0)
     until(lambda: state(capture, 2, "bid_ask") == "session_closed")
-    # Whatever the hours say: what ticks is captured.
+    # A stream that ticks counts as captured, also outside the trading hours.
     assert state(capture, 1, "bid_ask") == "captured"
     gateway.unmute(2)
     until(lambda: state(capture, 2, "bid_ask") == "captured")

@@ -30,7 +30,7 @@ IBM, BTC = 8314, 990101
 SECOND = 1_000_000_000
 MIDNIGHT = 1_723_161_600 * SECOND  # 2024-08-09 00:00 UTC
 GAP = (MIDNIGHT - 3_700_000_000, MIDNIGHT + 6_700_000_000)
-NOBODY = "127.0.0.1:1"
+CLOSED_GATEWAY = "127.0.0.1:1"
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_gaps_are_filled_and_reported(backfill: Callable[..., Done], recorded: R
     assert " 2024-08-08T23:59:56.300Z to 2024-08-09T00:00:00Z: " in reported[0]
     assert sum(int(line.split()[-2].replace(",", "")) for line in reported) == total
     recorded.check()
-    again = backfill(at=NOBODY)
+    again = backfill(at=CLOSED_GATEWAY)
     assert (again.code, again.out, again.err) == (
         0,
         "0 gaps, filled with 0 ticks in 0 requests\n",
@@ -91,7 +91,7 @@ def test_gaps_are_filled_and_reported(backfill: Callable[..., Done], recorded: R
 
 
 def test_json(backfill: Callable[..., Done], recorded: Recorded) -> None:
-    plan_backfill = backfill("BTCUSDT", "last", "--dry-run", "--json", at=NOBODY)
+    plan_backfill = backfill("BTCUSDT", "last", "--dry-run", "--json", at=CLOSED_GATEWAY)
     assert (plan_backfill.code, plan_backfill.err) == (0, "")
     gap = {
         "contract_id": BTC,
@@ -115,7 +115,7 @@ def test_json(backfill: Callable[..., Done], recorded: Recorded) -> None:
         gap["start"],
         gap["end"],
     )
-    assert backfill("BTCUSDT", "last", "--json", at=NOBODY).json == {
+    assert backfill("BTCUSDT", "last", "--json", at=CLOSED_GATEWAY).json == {
         "dry_run": False,
         "gaps": [],
         **nothing,
@@ -123,18 +123,18 @@ def test_json(backfill: Callable[..., Done], recorded: Recorded) -> None:
 
 
 def test_a_dry_run_shows_a_table(backfill: Callable[..., Done], recorded: Recorded) -> None:
-    done = backfill("--dry-run", at=NOBODY)
+    done = backfill("--dry-run", at=CLOSED_GATEWAY)
     assert done.code == 0
     assert "to be filled" in done.out
     assert done.out.count("2024-08-08T23:59:56.300Z") == 2
     assert "1100: connection lost" in done.out
-    nothing = backfill("--dry-run", "--min", "1m", at=NOBODY)
+    nothing = backfill("--dry-run", "--min", "1m", at=CLOSED_GATEWAY)
     assert (nothing.code, nothing.out) == (0, "0 gaps to fill\n")
 
 
 def test_options_select_the_gaps(backfill: Callable[..., Done], recorded: Recorded) -> None:
     def planned(*arguments: str, **how: Any) -> list[Any]:
-        done = backfill(*arguments, "--dry-run", "--json", at=NOBODY, **how)
+        done = backfill(*arguments, "--dry-run", "--json", at=CLOSED_GATEWAY, **how)
         assert done.code == 0
         return [(gap["tick_type"], gap["seconds"]) for gap in done.json["gaps"]]
 
@@ -191,7 +191,7 @@ def test_refused_gaps_are_left_with_exit_code_3(
 def test_invalid_options_are_reported_without_a_request(
     backfill: Callable[..., Done], recorded: Recorded, wrong: list[str], words: str
 ) -> None:
-    done = backfill(*wrong, at=NOBODY)
+    done = backfill(*wrong, at=CLOSED_GATEWAY)
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("error: ")
     assert words in done.err
@@ -213,7 +213,7 @@ def test_a_wrong_command_line(
 def test_a_gateway_that_is_away_or_refuses_the_client(
     backfill: Callable[..., Done], recorded: Recorded, gateway: Gateway
 ) -> None:
-    done = backfill(at=NOBODY)
+    done = backfill(at=CLOSED_GATEWAY)
     assert (done.code, done.out) == (1, "")
     assert "127.0.0.1:1 cannot be used: Connection refused (502). The usual" in done.err
     gateway.refuse(11)

@@ -466,9 +466,9 @@ def test_metadata_stays_small_and_keeps_the_gaps() -> None:
         for at in range(0, 5000, 10)
     ]
     long = interval(5000, 9000)
-    told_of = coverage(*many, long).metadata()
-    assert len(told_of) == 100
-    assert {value[4] for value in told_of} == {"quiet"}
+    listed = coverage(*many, long).metadata()
+    assert len(listed) == 100
+    assert {value[4] for value in listed} == {"quiet"}
     few = coverage(*many[:40], long).metadata()
     assert [value[5] for value in few] == [value.reason for value in [*many[:40], long]]
 

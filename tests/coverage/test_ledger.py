@@ -81,7 +81,7 @@ def state_at(rows: list[CoverageRecord], instant: int) -> CoverageState | None:
     return CoverageState(details[0]) if details else None
 
 
-# -- whatever happens to a capture -----------------------------------------------------------------
+# -- any events of a capture -----------------------------------------------------------------------
 
 
 @dataclass
@@ -175,7 +175,7 @@ def test_live_and_rebuilt_ledgers_equal_the_true_states(
             capture.kill()
             truth.turn(last + 1, None)
         end_abandoned_intervals(root, index)
-        fake_capture(root, index, AAPL).kill()  # looks after what the index never heard of
+        fake_capture(root, index, AAPL).kill()  # closes intervals that the index does not have
         live = index.coverage()
         for instant in truth.instants():
             assert state_at(live, instant) == truth.at(instant)

@@ -98,7 +98,7 @@ def _changed(payload: bytes, random: Random) -> bytes:
     edited = bytearray(payload)
     for _ in range(random.choice((0, 1, 1, 3))):
         place = random.randrange(len(edited))
-        # Mostly without its highest bit, which says how long a varint is.
+        # Mostly without its highest bit, which continues a varint.
         edited[place] ^= random.choice((1 << random.randrange(8), random.randrange(128)))
     return bytes(edited)
 

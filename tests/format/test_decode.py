@@ -129,7 +129,7 @@ def test_columns_are_unique_and_in_their_order() -> None:
 
 @pytest.mark.parametrize("tick_type", ["last", "all_last", "bid_ask", "mid_point"])
 def test_every_tick_type_in_a_long_stream(tick_type: str) -> None:
-    # Numbers that grow and texts of many lengths: shapes come, fit, go and come back.
+    # Growing numbers and texts of many lengths: shapes are learned, replaced and learned again.
     names = [name for name, field in COLUMNS.items() if tick_type in field.tick_types]
     source = random.Random(tick_type)
     made = []

@@ -176,7 +176,7 @@ def test_fingerprints_are_equal_where_payloads_are(payloads: Any) -> None:
     prints, ends = fingerprint_payloads(framed(*payloads))
     assert ends.tolist() == starts_of(payloads)[1:]
     assert prints.shape == (len(payloads), 2)
-    for column in range(2):  # each half alone tells apart
+    for column in range(2):  # each half alone is unique
         by_print = dict(zip(prints[:, column].tolist(), payloads, strict=True))
         assert [by_print[one] for one in prints[:, column].tolist()] == payloads
         assert len(by_print) == len(set(payloads))

@@ -379,7 +379,7 @@ def test_any_decodable_message_is_converted_unless_its_timestamp_is_invalid(
     reported = from_protobuf(message)
     assert ("timestamp" in reported) == message.HasField("timestamp")
     assert ("data" in reported) == (message.WhichOneof("message_data") is not None)
-    # What was told, with the type its data belongs to, is the whole message.
+    # The converted values and the type of the data are the whole message.
     owner = {"contract_id": "tick", "code": "error", "reason": "complete", "status": "info"}
     if "data" in reported and "timestamp" in reported:
         kind = owner[next(iter(reported["data"]))]

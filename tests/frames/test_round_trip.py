@@ -110,7 +110,7 @@ def test_back_in_the_format_of_the_decoder(
             ours, theirs = getattr(column, slot), getattr(other, slot)
             if isinstance(ours, np.ndarray):
                 assert theirs.dtype == ours.dtype, (name, slot)
-    # Numbers come back around the same memory.
+    # Numbers share the same memory.
     assert np.shares_memory(back.timestamp, made.timestamp)
     assert np.shares_memory(back.numbers("contract_id"), made.numbers("contract_id"))
 

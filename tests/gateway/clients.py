@@ -284,7 +284,7 @@ class Official(EWrapper, EClient):
         self._note(lambda: self.ticks[req_id].append(tick))
 
 
-def mend(patch: pytest.MonkeyPatch) -> None:
+def fix_reader(patch: pytest.MonkeyPatch) -> None:
     """Fix the reader of ibapi, which loses data when a burst ends at 4096 bytes."""
     patch.setattr(ibapi.connection.Connection, "_recvAllMsg", lambda self: self.socket.recv(65536))
 

@@ -10,7 +10,7 @@ import pytest
 from ibticks.gateway import Gateway, GatewayContract, Replay
 from ibticks.schema import StringColumn, StringListColumn, TickColumns, Values
 
-from .clients import Official, RawClient, mend
+from .clients import Official, RawClient, fix_reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -111,7 +111,7 @@ def dial() -> Iterator[Callable[..., RawClient]]:
 @pytest.fixture
 def official(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Official]]:
     """Connect official clients with the fixed reader; they disconnect after the test."""
-    mend(monkeypatch)
+    fix_reader(monkeypatch)
     opened: list[Official] = []
 
     def connect(gateway: Gateway, client_id: int = 10) -> Official:

@@ -1,7 +1,7 @@
 """The bug of the official client that loses bursts of a multiple of 4096 bytes.
 
 It reads 4096 bytes at a time while it gets as many, and throws all of them away if nothing follows
-within a second. The gateway brings that about; a client that reads once and returns is cured.
+within a second. The gateway brings that about; a client that reads once and returns is fixed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def listen() -> Iterator[Callable[..., subprocess.Popen[Any]]]:
         process = subprocess.Popen(
             [
                 sys.executable,
-                str(Path(__file__).with_name("unmended.py")),
+                str(Path(__file__).with_name("client_process.py")),
                 str(gateway.port),
                 str(client_id),
                 how,
@@ -56,7 +56,7 @@ def both(
     """Return the callbacks of the unfixed and the fixed client, and the sent ticks."""
     replay = samples.only([8314], ["bid_ask"]).head(QUOTES)
     gateway = serve(replay, start_after=0)
-    clients = [listen(gateway, 1, "as-it-is"), listen(gateway, 2, "mended")]
+    clients = [listen(gateway, 1, "unfixed"), listen(gateway, 2, "fixed")]
     for client in clients:
         assert client.stdout.readline() == "subscribed\n"
     gateway.silent_until_boundary(size, seconds=2.5, whole=whole)
@@ -76,18 +76,18 @@ def test_a_burst_of_whole_messages_is_lost_silently(
     listen: Callable[..., subprocess.Popen[Any]],
     size: int,
 ) -> None:
-    as_it_is, mended, sent = both(samples, serve, listen, size, whole=True)
-    assert mended["quotes"] == sent
-    lost = len(sent) - len(as_it_is["quotes"])
+    unfixed, fixed, sent = both(samples, serve, listen, size, whole=True)
+    assert fixed["quotes"] == sent
+    lost = len(sent) - len(unfixed["quotes"])
     # All of the burst, a message of which has some 45 bytes.
     assert size // 50 < lost < size // 40
-    assert as_it_is["quotes"] == sent[lost:]
-    assert set(as_it_is["codes"]) <= {2104, 2106, 2158}
+    assert unfixed["quotes"] == sent[lost:]
+    assert set(unfixed["codes"]) <= {2104, 2106, 2158}
 
 
 def test_a_burst_that_ends_within_a_message_corrupts_the_rest(
     samples: Replay, serve: Callable[..., Gateway], listen: Callable[..., subprocess.Popen[Any]]
 ) -> None:
-    as_it_is, mended, sent = both(samples, serve, listen, 4096, whole=False)
-    assert mended["quotes"] == sent
-    assert as_it_is["quotes"] == []
+    unfixed, fixed, sent = both(samples, serve, listen, 4096, whole=False)
+    assert fixed["quotes"] == sent
+    assert unfixed["quotes"] == []

@@ -81,7 +81,7 @@ def fill(store: ibt.Store) -> Callable[..., ibt.BackfillResult]:
     return run
 
 
-NOBODY = 1
+CLOSED_PORT = 1
 """A port on which nobody listens: whoever asks there fails."""
 
 
@@ -123,7 +123,7 @@ def test_gaps_of_four_tick_types_are_filled_from_the_history(
         result
     )
     # There is nothing left to do, so IB is not asked.
-    again = fill(NOBODY)
+    again = fill(CLOSED_PORT)
     assert (again.gaps, again.requests) == ((), 0)
 
 
@@ -140,7 +140,7 @@ def test_the_sample_day_with_many_gaps(
     gaps = [(a * 10**6, b * 10**6) for a, b in zip(edges[::2], edges[1::2], strict=True)]
     recorded = Recorded(store, day.between(OPEN - MINUTE, OPEN + 400 * MINUTE), gaps)
     gateway = serve(day)
-    # BackfilledInterval hour by hour, as somebody may who has not much time.
+    # Backfill hour by hour, in several calls.
     ticks = 0
     for hour in range(7):
         start = OPEN + hour * 60 * MINUTE
@@ -163,7 +163,7 @@ def test_a_second_with_more_ticks_than_a_page(
     result = fill(serve(crowded))
     assert result.ticks == recorded.missed(1, "mid_point") > 6000
     recorded.check()
-    # One second is all there is on a page: that there is no more of it, only IB could say.
+    # A page has one second only, and may not contain all of it.
     [reported] = [record for record in caplog.records if record.name == "ibticks.history._plan"]
     assert "all 1000 ticks of a page are of 2023-11-14 22:13:23 UTC" in reported.getMessage()
 
@@ -188,7 +188,7 @@ def test_a_server_that_cuts_seconds_causes_no_duplicates(
     [second] = {tick[-1] for tick in lost}
     assert int(second.timestamp()) == crowded.start_ns // SECOND + 5
     check_index(store.root, store.index)
-    assert fill(NOBODY).gaps == ()
+    assert fill(CLOSED_PORT).gaps == ()
 
 
 def crowd(counts: dict[int, int]) -> Replay:
@@ -285,7 +285,7 @@ def test_compressed_and_pruned_as_any_other_file(
     assert store.index.files() == []
     assert set(covered(store, BTC, "bid_ask")) == {"deleted"}
     # What was deleted on purpose is not fetched again.
-    assert fill(NOBODY, BTC).gaps == ()
+    assert fill(CLOSED_PORT, BTC).gaps == ()
 
 
 # -- which gaps ------------------------------------------------------------------------------------
@@ -328,7 +328,7 @@ def test_only_selected_streams_are_filled(
     Recorded(store, morning, [long, short])
 
     def planned(*what: str | int | list[Any], **how: Any) -> tuple[CoverageInterval, ...]:
-        return fill(NOBODY, *what, dry_run=True, **how).gaps
+        return fill(CLOSED_PORT, *what, dry_run=True, **how).gaps
 
     assert {gap.tick_type for gap in planned("IBM", "last")} == {"last"}
     assert len(planned(IBM, ["last", "bid_ask"])) == 4
@@ -352,7 +352,7 @@ def test_a_dry_run_sends_no_request_and_changes_nothing(
 ) -> None:
     Recorded(store, midnight, [gap])
     rows, files = store.index.coverage(), store.index.files()
-    result = fill(NOBODY, dry_run=True)
+    result = fill(CLOSED_PORT, dry_run=True)
     assert len(result.gaps) == 4
     assert (result.filled, result.remaining, result.requests) == ((), (), 0)
     assert str(result).splitlines()[0] == "4 gaps to fill"
@@ -374,7 +374,7 @@ def test_a_range_without_an_end_reaches_to_now(
     stopped = capture.stop(now - 60 * SECOND)
     [gap] = store.coverage(IBM, "last", start=now - 100 * SECOND).gaps()
     assert (gap.start_ns, gap.state) == (stopped, "not_running")
-    assert fill(NOBODY).gaps == ()  # as far as anything is known
+    assert fill(CLOSED_PORT).gaps == ()  # as far as anything is known
     result = fill(serve(few), start=now - 100 * SECOND)
     [part] = result.filled
     assert part.start_ns == stopped
@@ -399,7 +399,7 @@ def test_open_gaps_are_left_and_recent_gaps_wait(
     [part] = fill(gateway).filled
     assert (part.start_ns, part.end_ns) == (now - 90 * SECOND, now - 80 * SECOND)
     assert covered(store, IBM, "last") == ["captured", "backfilled", "captured", "disconnected"]
-    # It ends, a moment ago, and no live tick has come yet that would tell up to where it was.
+    # The gap ended a moment ago, and no live tick has arrived yet to bound it.
     ended = capture.say(StreamStatus.SUBSCRIBED, time.time_ns())
     result = fill(gateway)
     [left] = result.remaining
@@ -479,7 +479,7 @@ def test_a_contract_ib_does_not_know_leaves_the_others(
 ) -> None:
     both = midnight.only(None, ["last"]).cloned(1, first_id=BTC + 1)
     recorded = Recorded(store, both, [gap])
-    # Of the first one this gateway has never heard.
+    # The gateway does not know the first contract.
     result = fill(serve(both.only([BTC + 1])))
     [left] = result.remaining
     assert left.gap.contract_id == BTC
@@ -634,7 +634,7 @@ def test_a_gateway_that_is_away_or_refuses_the_client(
     with pytest.raises(ConnectionFailedError, match="326"):
         fill(gateway)
     with pytest.raises(ConnectionFailedError, match="502"):
-        fill(NOBODY)
+        fill(CLOSED_PORT)
     assert fill(gateway, client_id=12).remaining == ()
     recorded.check()
 
@@ -668,7 +668,7 @@ def test_a_database_lost_during_a_backfill(
     assert left.gap.tick_type == "last"
     assert "PostgreSQL is away" in left.reason
     with pytest.raises(IndexUnavailableError, match="PostgreSQL is away"):
-        fill(NOBODY)
+        fill(CLOSED_PORT)
     outage(away=False)
     store.index.connect()
     check_index(store.root, store.index)
@@ -741,7 +741,7 @@ def test_no_unnecessary_request_is_sent(
     result = fill(serve(midnight), page_ticks=100)
     # Each page completes a second, so there are fewer than the ticks make.
     assert result.requests <= inside // 100 + 1
-    assert fill(NOBODY).requests == 0
+    assert fill(CLOSED_PORT).requests == 0
     recorded.check()
 
 
@@ -797,7 +797,7 @@ def test_killed_at_any_step_and_run_again_each_tick_is_stored_once(
     recorded.check()
     assert all(file.sealed for file in store.index.files())
     assert not any(finding.problem for finding in store.verify(progress=False))
-    assert fill(NOBODY).gaps == ()
+    assert fill(CLOSED_PORT).gaps == ()
 
 
 @pytest.mark.parametrize("at", [1, 2])
@@ -816,8 +816,8 @@ def test_killed_after_the_last_gap_the_next_backfill_seals_the_files(
     assert backfills(gateway, at=at, where=["seal"], page_ticks=1000) == -signal.SIGKILL
     files = store.index.files()
     assert [file.sealed for file in files if file.backfilled] == [False, False]
-    fill(NOBODY, dry_run=True)
+    fill(CLOSED_PORT, dry_run=True)
     assert store.index.files() == files
-    assert fill(NOBODY).gaps == ()
+    assert fill(CLOSED_PORT).gaps == ()
     recorded.check()
     assert all(file.sealed for file in store.index.files())

@@ -209,7 +209,7 @@ def test_files_of_a_killed_backfill_are_sealed_by_the_next_capture(
     check_index(store.root, store.index)
 
 
-# -- which gaps, as its ledger tells ---------------------------------------------------------------
+# -- gaps of the ledger ----------------------------------------------------------------------------
 
 
 def rows(*states: str) -> list[CoverageRecord]:

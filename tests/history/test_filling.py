@@ -159,7 +159,7 @@ class World:
         captured, filled = (self.stored(backfilled_rows=kind) for kind in (False, True))
         there = Counter(captured + filled)
         assert there <= Counter(self.history)  # nothing twice, nothing of another world
-        # What came with the first breath, of a second before it, was of no capture.
+        # Ticks of the second before the first one of the capture were not captured.
         expected = Counter(
             tick
             for tick, (time, _) in zip(self.history, self.ticks, strict=True)

@@ -264,7 +264,7 @@ def lines(path: Path, rows: list[Any] | Generator[Any, None, None]) -> Path:
 
 def test_messages_go_where_the_ticks_of_their_stream_go(store: ibt.Store, tmp_path: Path) -> None:
     sent = [
-        info(stream_id="a", status="subscribed"),  # before any tick says whose stream it is
+        info(stream_id="a", status="subscribed"),  # before any tick names the stream
         tick(stream_id="b", tick_type="bid_ask", contract_id=2),
         info(stream_id="b"),
         tick(stream_id="a"),

@@ -345,7 +345,7 @@ def test_symbols_are_imported_by_the_contracts_they_are_known_by(
     assert result.streams == ((11, "last"), (12, "last"))
     assert result.rows == {11: 1, 12: 1}
     assert stored(store, 11)["price"].to_list() == [10]
-    # A symbol that was said for a contract without a name becomes its name.
+    # The symbol of a contract without a name becomes its name.
     assert store.select("BBB", "last").to_polars()["price"].to_list() == [500]
     again = ibt.import_table(store, path, tick_type="last")
     assert (again.added, again.known) == (0, 2)

@@ -220,7 +220,7 @@ def test_append_taken_back_and_replaced(
 
 
 @pytest.mark.parametrize("count", [1, 5, 50])
-def test_deleted_file_written_anew(
+def test_deleted_file_written_again(
     writer: Callable[..., StreamWriter],
     live: Live,
     root: Path,

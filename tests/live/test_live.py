@@ -268,7 +268,7 @@ def test_each_tick_comes_to_one_consumer_only(
     rest = live.read()["sequence"].to_list()
     assert first + rest == expected
     expected += write(quotes, 50, 5)
-    # The iterator goes on with new ticks, not with the batch it had begun.
+    # The iterator continues with new ticks, not with the started batch.
     others = (item for item in messages if item["type"] == "tick")
     assert [next(others)["data"]["sequence"] for _ in range(5)] == expected[50:]
 

@@ -61,7 +61,7 @@ def test_window_has_the_last_ticks(
             assert whole <= set(shown)
             if rows == 10**6:
                 assert whole == set(shown)
-            assert live.frame() is frame, "nothing came, and the frame was built anew"
+            assert live.frame() is frame, "no tick came, and the frame was built again"
     height = live.frame().height
     if duration_ns is not None and rows == 10**6:
         assert live.window_since == max(time for time, _ in came) - duration_ns

@@ -31,7 +31,7 @@ def replay() -> Replay:
 
 @pytest.fixture
 def gateway(replay: Replay) -> Iterator[Gateway]:
-    # One a test: a client id goes on where the replay is, which would have ended half a minute
+    # One client id per test: an id continues at its replay position, which would end half a minute
     # after the first test began.
     with Gateway(replay, speed=2000) as opened:
         yield opened

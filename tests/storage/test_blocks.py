@@ -111,7 +111,7 @@ def test_a_damaged_block_is_never_taken_for_a_whole_one(compression: str) -> Non
         except CorruptFileError as error:
             reported.append(str(error))
         else:
-            assert actual == raw  # the bit says nothing: a time, or the system it was packed on
+            assert actual == raw  # the bit has no meaning: a time, or the operating system
     assert len(reported) > 180
     assert all(compression in value for value in reported)
 

@@ -1,7 +1,7 @@
 """Failed writes and syncs: a file of unknown contents is not appended to.
 
-Where taking a torn message back fails, or a sync: the file is written anew, or the hour goes on in
-its other file, or the tick is refused. What was accepted is there in the end, once.
+If the removal of a torn message fails, or a sync, the file is rewritten, the hour continues in its
+other file, or the tick is refused. Every accepted tick is stored once in the end.
 """
 
 from __future__ import annotations
@@ -230,7 +230,7 @@ def test_a_file_without_an_alternative_refuses_until_it_is_repaired(
         refuse(opened, 6, at=at)
         refuse(opened, 6, at=at)
         if part == "30":
-            accept(opened, 6, 4)  # the first half goes on
+            accept(opened, 6, 4)  # the first half continues
     start = 10 if part == "30" else 6
     accept(opened, start, 5, at=at)
     opened.close()
@@ -415,23 +415,23 @@ def test_lost_bytes_are_reported_and_the_rest_stays(
 
 
 @pytest.mark.parametrize("which", [0, 1])
-@pytest.mark.parametrize("anew", ["works", "fails"])
+@pytest.mark.parametrize("rewrite", ["works", "fails"])
 def test_a_sync_that_fails_while_sealing_is_not_trusted(
     root: Path,
     index: MemoryIndex,
     writer: Callable[..., StreamWriter],
     faults: Faults,
     which: int,
-    anew: str,
+    rewrite: str,
 ) -> None:
     """Neither that of the bytes, nor that of the header which vouches for them."""
     opened = writer(fsync=None)
     accept(opened, 0, 10)
     opened.appender._open[KEY].sync()
     inode = (root / KEY.path).stat().st_ino
-    only = "/13_ticks.pb" if anew == "works" else "13_ticks.pb"
+    only = "/13_ticks.pb" if rewrite == "works" else "13_ticks.pb"
     with faults.failing("fdatasync" if which == 0 else "fsync", only=only):
-        if anew == "works":
+        if rewrite == "works":
             opened.seal()
         elif which == 1:
             with pytest.raises(StorageError):
@@ -439,7 +439,7 @@ def test_a_sync_that_fails_while_sealing_is_not_trusted(
         else:
             with faults.failing("fsync", only="13_ticks.pb"), pytest.raises(StorageError):
                 opened.seal()
-    if anew == "fails":
+    if rewrite == "fails":
         assert not any(record.sealed for record in index.files())
         opened.seal()
     assert (root / KEY.path).stat().st_ino != inode

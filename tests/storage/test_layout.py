@@ -154,7 +154,7 @@ def test_unfinished_files_of_a_killed_process_are_listed(tmp_path: Path) -> None
     day = tmp_path / "8314/bid_ask/2013/10/08"
     assert list(list_unfinished(tmp_path, CONTRACT, "bid_ask")) == [day / ".13_ticks.pb.new"]
     assert list(list_unfinished(tmp_path, CONTRACT, "last")) == []
-    # A backfill goes on while a capture begins: neither touches what the other is writing.
+    # A capture begins during a backfill: neither changes files that the other is writing.
     [backfill] = list_unfinished(tmp_path, CONTRACT, "bid_ask", backfill=True)
     assert backfill == day / ".13-backfill_ticks.pb.new"
 

@@ -82,7 +82,7 @@ def test_a_file_has_the_same_messages_in_any_compression(
     assert header.crc32c == record.crc32c
     assert unpacked(body, after) == plain[256:]
     assert record == summarise_file(root, KEY).record
-    # Nothing it says of its ticks has changed, and a block still is a block.
+    # The statistics of its ticks and the number of blocks are unchanged.
     stored: dict[str, Any] = {
         "size": row.size,
         "crc32c": row.crc32c,
@@ -243,7 +243,7 @@ def test_a_killed_compression_leaves_the_old_file_or_the_new(
     for round_ in range(15):
         report = tmp_path / f"report{round_}"
         pid = children.start("compress", root=root, report=report)
-        # It has compressed the file so many times, however slow the machine, and goes on.
+        # It has compressed the file several times, also on a slow machine, and continues.
         while not report.exists() or len(report.read_text().split()) < round_ % 4:
             time.sleep(0.001)
         time.sleep(choose.uniform(0, 0.1))
@@ -371,7 +371,7 @@ def test_deleted_files_are_removed_from_disk_and_index(
     assert list(list_files(root)) == KEYS[2:]
     assert [record.path for record in index.files()] == [KEYS[2].path]
     assert numbers(root, index, strict=True) == list(range(200, 300))
-    # Gone is gone, also where somebody else deleted the file, or the whole day.
+    # A file that another process deleted counts as deleted, and so does a whole day.
     assert list(delete_files(root, index, KEYS[:1])) == KEYS[:1]
     hours[2].unlink()
     hours[2].parent.rmdir()

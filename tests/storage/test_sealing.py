@@ -228,7 +228,7 @@ def test_a_sealed_file_with_a_changed_price_is_unchanged(
     assert "damaged" in caplog.text
     half = FileKey(CONTRACT, "bid_ask", H13, "30")
     assert [t.tick_data.sequence for t in read_plainly(root / half.path)[1]] == [*range(100, 113)]
-    # It has a row, so that a load meets it and tells; nothing of the row is to be trusted.
+    # It has a row, so that a load finds and reports it; the row is not trusted.
     (row, _) = sorted(index.files(), key=lambda record: "-30" in record.path)
     assert (row.path, row.sealed) == (KEY.path, known)
     assert {finding.path: finding.problem for finding in verify_files(root, index)} == {

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.forking import Children
 
 
-def said_by(report: Path) -> str:
+def read_report(report: Path) -> str:
     """Wait for the report of a process and return it."""
     while not (report.exists() and report.read_text().endswith("\n")):
         time.sleep(0.005)
@@ -109,15 +109,15 @@ def test_a_lock_of_another_process_ends_with_its_kill(
 ) -> None:
     stream = {"root": root, "contract_id": CONTRACT, "tick_type": "bid_ask"}
     pid = children.start("hold", report=tmp_path / "first", **stream)
-    assert said_by(tmp_path / "first") == "held"
+    assert read_report(tmp_path / "first") == "held"
     with pytest.raises(WriterLockedError, match=f"process {pid} on {socket.gethostname()}"):
         writer()
     children.run("hold", report=tmp_path / "second", **stream)
-    assert f"process {pid} on" in said_by(tmp_path / "second")
+    assert f"process {pid} on" in read_report(tmp_path / "second")
     children.kill(pid)
     writer()
     children.run("hold", report=tmp_path / "third", **stream)
-    assert f"process {os.getpid()} on" in said_by(tmp_path / "third")
+    assert f"process {os.getpid()} on" in read_report(tmp_path / "third")
 
 
 @pytest.mark.parametrize("note", [None, "", "[]", "{", '"x"'])

@@ -162,7 +162,7 @@ def test_a_large_hour_is_split_into_two_files(
         first.append(quote_message(H13 + HALF_HOUR_NS, 60))
         first.append(quote_message(H13 + HALF_HOUR_NS - 1, 61))
     assert [len(read_plainly(root / key.path)[1]) for key in (KEY, HALF)] == [61, 1]
-    # A later writer keeps to it, whatever its own limit, and does not touch the first file.
+    # A later writer with another limit respects the split, and does not change the first file.
     before = (root / KEY.path).read_bytes()
     with writer() as later:
         later.append(quote_message(H13 + HALF_HOUR_NS + 1, 62))
@@ -263,7 +263,7 @@ def test_a_file_is_indexed_at_its_first_message(
     opened.append(quote_message(H13 + MINUTE, 0))
     (row,) = index.files()
     assert (row.path, row.sealed, row.size) == (KEY.path, False, 256)
-    # It may hold anything of its hour, and goes on.
+    # It may have any ticks of its hour, and is continued.
     assert index.files(start_ns=H13, end_ns=H13 + 1) == [row]
     assert index.files(start_ns=H13 + 9 * HOUR_NS) == [row]
     assert index.files(end_ns=H13) == []

@@ -69,7 +69,7 @@ def test_none_syncs_only_at_sealing(
         opened.maintain(H13)
     assert synced[inode] == begun
     opened.close()
-    # Before the header says that it is sealed, and after.
+    # Before the header is marked sealed, and after.
     assert synced[inode] >= begun + 2
 
 

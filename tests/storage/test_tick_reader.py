@@ -298,7 +298,7 @@ def test_a_file_opened_for_a_late_tick_while_a_load_begins(
     assert len(planned) == 2
 
 
-def test_a_file_sealed_anew_while_a_load_begins(
+def test_a_file_sealed_again_while_a_load_begins(
     writer: Callable[..., StreamWriter],
     root: Path,
     index: MemoryIndex,
@@ -405,7 +405,7 @@ def test_every_load_beside_a_writer_is_a_prefix(
     assert before > 100
 
 
-# --- files that are not there, or whose header is not ---------------------------------------------
+# --- missing files and missing headers ------------------------------------------------------------
 
 
 def test_a_missing_file_is_reported_and_the_others_are_read(
@@ -482,7 +482,7 @@ def test_an_open_file_is_read_to_its_first_invalid_message(
     with pytest.raises(CorruptFileError, match="not a StreamMessage") as caught:
         numbers(root, index, strict=True)
     assert caught.value.context == {"path": str(root / KEY.path), "offset": place}
-    # What follows it is kept aside when the file is sealed.
+    # The bytes behind it are moved aside when the file is sealed.
     opened.close()
     assert f"after byte {place} are not whole messages" in caplog.text
     assert numbers(root, index, strict=True) == list(range(20_000))

@@ -181,7 +181,7 @@ def test_a_second_torn_tail_is_appended_to_the_first(
         with path.open("ab") as file:
             file.write(tail)
         before = path.read_bytes()
-        # Opened for a late tick in the life of one writer, or found by the next one.
+        # Opened for a late tick by the same writer, or by the next one.
         HourFile(root, KEY, H13, lambda: None).close()
         assert path.read_bytes() == before[: -len(tail)]
         assert torn.read_bytes() == b"".join(tails[:place])

@@ -57,7 +57,7 @@ def test_changing_a_frame_does_not_change_the_cache(
 ) -> None:
     selection = ibm.select("IBM", "all_last", columns=columns)
     first = selection.to_polars()
-    for _ in range(2):  # the first time just decoded, the second time kept
+    for _ in range(2):  # decoded the first time, cached the second time
         frame = selection.to_pandas()
         frame.loc[:, "price"] = 0.0
         frame["price"] += 1.0

@@ -118,7 +118,7 @@ def test_deleted_ticks_are_gone_everywhere(
     assert {record.compression for record in trades.index.files()} == {compression}
     assert all(record.sealed and record.blocks for record in trades.index.files())
     assert problems(trades) == []
-    # The index and the ledger are those that the files tell.
+    # The index and the ledger equal those of the files.
     files, reported = trades.index.files(), ledger(trades)
     trades.rebuild_index(progress=False)
     assert trades.index.files() == files
@@ -443,7 +443,7 @@ def test_killed_in_the_middle_every_tick_is_in_a_file(trades: ibt.Store, tmp_pat
         if done.returncode == 0:
             break
         assert done.returncode == -signal.SIGKILL
-    # Before the first kept file; before the first hour file; with one hour done, two, and three.
+    # Before the first saved file; before the first hour file; with one hour done, two, and three.
     assert outcomes == [180, 180, 125, 65, 10]
     assert sizes(trades) == numbers(range(1, 6), range(176, 181))
     assert list(trades.root.glob("265598/**/*.new")) == []
@@ -498,7 +498,7 @@ def test_a_failed_deletion_leaves_files_and_index_consistent(
     gone = range(31, 121) if renamed else range(31, 61)
     assert set(sizes(trades)) == set(numbers(range(1, 181))) - set(numbers(gone))
     assert not problems(trades)
-    # The ledger says it of the hours that were rewritten, and so do the files.
+    # The ledger and the files have the deletion for the rewritten hours.
     after = ledger(trades)
     assert after == [(30, 120 if renamed else 60, "deleted", "deleted since")]
     trades.rebuild_index(progress=False)

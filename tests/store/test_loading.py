@@ -300,7 +300,7 @@ def test_any_library_that_speaks_arrow(btc: ibt.Selection) -> None:
     assert from_arrow(btc).rows == table.num_rows
 
 
-# -- what a frame says about itself ----------------------------------------------------------------
+# -- metadata of frames ----------------------------------------------------------------------------
 
 
 def test_metadata(sample_store: ibt.Store) -> None:
@@ -344,7 +344,7 @@ def test_damage_is_left_out_reported_and_in_the_metadata(
         assert selection.lazy().select(pl.len()).collect().item() == table.num_rows
     with pytest.warns(CorruptDataWarning):
         assert len(selection.to_dask()) == table.num_rows
-    # What does not touch it is as it was.
+    # Loads outside the damage are unchanged.
     early = btc_store.select(BTC, "bid_ask", end=MIDNIGHT)
     assert early.to_polars().equals(whole.filter(time < MIDNIGHT))
     strict = btc_store.select(BTC, "bid_ask", strict=True)

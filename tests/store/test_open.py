@@ -218,8 +218,8 @@ def test_an_empty_id_file_is_repaired(
     (root / "metadata" / "store.json").write_text(EMPTY[note])
     with ibt.open(root, create=False) as store:
         assert store.select("AAA" if "index.json" not in lost else 1, "last").count() == 3
-    mended = json.loads((root / "metadata" / "store.json").read_text())["store_id"]
-    assert (mended == store_id) == (not lost)
+    new_id = json.loads((root / "metadata" / "store.json").read_text())["store_id"]
+    assert (new_id == store_id) == (not lost)
     assert "store.json was empty, as a power cut leaves a file" in caplog.text
     assert sorted(path.name for path in (root / "metadata").glob(".store*")) == []
 
@@ -244,12 +244,12 @@ def test_processes_repair_an_empty_id_file_concurrently(tmp_path: Path) -> None:
     (tmp_path / "metadata" / "store.json").write_text("")
     start = threading.Barrier(8)
 
-    def mend(_: Any) -> str:
+    def repair(_: Any) -> str:
         start.wait()
         return identify(tmp_path, create=False)
 
     with ThreadPoolExecutor(8) as pool:
-        assert len(set(pool.map(mend, range(8)))) == 1
+        assert len(set(pool.map(repair, range(8)))) == 1
 
 
 def test_the_id_file_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ def problems(store: ibt.Store) -> list[tuple[str, str]]:
     return [(value.path, value.problem) for value in store.verify() if value.problem is not None]
 
 
-# -- the index made anew ---------------------------------------------------------------------------
+# -- rebuild of the index --------------------------------------------------------------------------
 
 
 def test_a_rebuilt_index_equals_the_maintained_one(

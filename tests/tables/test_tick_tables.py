@@ -124,7 +124,7 @@ def test_compressed_text_with_marks_and_quotes(
     assert first["timestamp"] == 1_736_519_400_250_000_000
     assert (first["price"], first["size"], first["conditions"]) == (1, 1, [])
     assert (second["price"], second["size"]) == (187.5, None)
-    # Out of order as it was: what to do about it is for the caller to say.
+    # The order of the file is unchanged: the caller decides about sorting.
     assert second["timestamp"] < first["timestamp"]
 
 

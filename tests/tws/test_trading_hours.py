@@ -29,7 +29,7 @@ def test_a_stock() -> None:
     assert hours.is_open(ns(2025, 1, 10, 20)) is False
     assert hours.is_open(ns(2025, 1, 11, 12)) is False
     assert hours.is_open(ns(2025, 1, 13, 12)) is True
-    # Of other days nothing was said.
+    # Other days are unknown.
     assert hours.is_open(ns(2025, 1, 9, 12)) is None
     assert hours.is_open(ns(2025, 1, 14, 12)) is None
 

@@ -220,7 +220,7 @@ def test_live_view_notebook(
     assert "connected" in status.inner_text()
     assert "BTCUSDT" in status.inner_text()
 
-    # Paused, it is frozen while the stream goes on; the kernel has the trait.
+    # Paused, it is frozen while the stream continues; the kernel has the trait.
     root.get_by_role("button", name="Pause").click()
     wait_for("root => root.dataset.state === 'paused'")
     still = data()

@@ -1,8 +1,8 @@
 """The official client in a separate process, unfixed or fixed: its ticks of one stream.
 
-Called with a port, a client id and ``mended`` or ``as-it-is``; subscribes to the quotes of contract
-8314, says "subscribed" once the gateway has dealt with that, and prints what it got as JSON when
-the line ends.
+Called with a port, a client id and ``fixed`` or ``unfixed``; subscribes to the quotes of contract
+8314, prints "subscribed" after the gateway has processed the request, and prints its ticks as JSON
+at the end of the connection.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class Listener(EWrapper, EClient):
         self.quotes.append((time, bid, ask, float(bid_size), float(ask_size), False, False))
 
 
-def main(port: int, client_id: int, *, mended: bool) -> None:
-    if mended:
+def main(port: int, client_id: int, *, fixed: bool) -> None:
+    if fixed:
         ibapi.connection.Connection._recvAllMsg = lambda self: self.socket.recv(65536)
     client = Listener()
     client.connect("127.0.0.1", port, client_id)
@@ -68,4 +68,4 @@ def main(port: int, client_id: int, *, mended: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), mended=sys.argv[3] == "mended")
+    main(int(sys.argv[1]), int(sys.argv[2]), fixed=sys.argv[3] == "fixed")

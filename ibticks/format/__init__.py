@@ -22,16 +22,8 @@ if TYPE_CHECKING:
         fingerprint_payloads,
         scan_frames,
     )
-    from ibticks.format._header import (
-        BLOCK_BYTES,
-        HEADER_BYTES,
-        HEADER_VERSION,
-        MAX_FRAME_BYTES,
-        Header,
-        checksum,
-        encode_frame,
-        read_header,
-    )
+    from ibticks.format._framing import BLOCK_BYTES, MAX_FRAME_BYTES, checksum, encode_frame
+    from ibticks.format._header import HEADER_BYTES, HEADER_VERSION, Header, read_header
     from ibticks.format._messages import (
         decode_message,
         encode_message,

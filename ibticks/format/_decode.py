@@ -15,9 +15,9 @@ import numpy.typing as npt
 from ibticks.config import TIME_MAX, TIME_MIN
 from ibticks.errors import CorruptFileError, InputError
 from ibticks.format import _wire_kernels as status_codes
-from ibticks.format import _wire_kernels as string_kernels
+from ibticks.format import _wire_kernels as wire_kernels
 from ibticks.format._decode_kernels import TickArrays, decode_ticks
-from ibticks.format._header import MAX_FRAME_BYTES
+from ibticks.format._framing import MAX_FRAME_BYTES
 from ibticks.format._shape_kernels import SHAPE_PLACES, SHAPE_WORDS, SHAPES, ShapeTables
 from ibticks.format._wire_kernels import DICTIONARIES, STATE_SIZE, State, StringTables, rehash
 from ibticks.schema import (
@@ -39,11 +39,11 @@ if TYPE_CHECKING:
 __all__ = ["Decoder", "as_bytes", "check_bounds", "corrupt_error", "decode", "doubled"]
 
 _DICTIONARY = {
-    "tick_type": string_kernels.TICK_TYPE,
-    "exchange": string_kernels.EXCHANGE,
-    "stream_id": string_kernels.STREAM_ID,
-    "conditions": string_kernels.CONDITIONS,
-    "metadata": string_kernels.METADATA,
+    "tick_type": wire_kernels.TICK_TYPE,
+    "exchange": wire_kernels.EXCHANGE,
+    "stream_id": wire_kernels.STREAM_ID,
+    "conditions": wire_kernels.CONDITIONS,
+    "metadata": wire_kernels.METADATA,
 }
 _BIT = {name: field.number for name, field in COLUMNS.items()} | {
     "timestamp": 0,

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ibticks.errors import InputError
 from ibticks.format import _encode_kernels as k
-from ibticks.format._header import MAX_FRAME_BYTES
+from ibticks.format._framing import MAX_FRAME_BYTES
 from ibticks.format._wire_kernels import DICTIONARIES
 from ibticks.schema import (
     COLUMNS,

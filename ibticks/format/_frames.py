@@ -12,7 +12,7 @@ from ibticks.config import TIME_MAX, TIME_MIN
 from ibticks.format import _frame_kernels as kernels
 from ibticks.format import _wire_kernels as status_codes
 from ibticks.format._decode import check_bounds, corrupt_error, doubled
-from ibticks.format._header import BLOCK_BYTES
+from ibticks.format._framing import BLOCK_BYTES
 from ibticks.format._wire_kernels import STATE_SIZE, State
 
 __all__ = [

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from numba import types
 
 from ibticks._jit import MUTABLE_BYTES, inline, kernel, load_u8, load_u32, load_u64
-from ibticks.format._header import MAX_FRAME_BYTES
+from ibticks.format._framing import MAX_FRAME_BYTES
 
 __all__ = [
     "BAD_LENGTH",

@@ -250,7 +250,7 @@ HEAVY = {"numba", "llvmlite", "numpy", "pandas", "polars", "pyarrow", "psycopg",
         ("ibticks", set()),
         ("ibticks.format, ibticks.schema._fields", set()),
         # What capture needs: ticks to frames, headers, messages, without a compiler.
-        ("ibticks.format._tick_encoder, ibticks.format._header", set()),
+        ("ibticks.format._tick_encoder, ibticks.format._framing", set()),
         ("ibticks.format._header, ibticks.format._messages", {"google"}),
         ("ibticks.schema._columns", {"numpy"}),
         ("ibticks.format._decode", {"numpy", "numba", "llvmlite"}),

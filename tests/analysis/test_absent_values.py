@@ -156,7 +156,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_one_bad_quote_is_one_bad_quote(bad: str) -> None:
+def test_one_bad_quote_does_not_change_averages(bad: str) -> None:
     bid, ask = BAD[bad]
     calm = [quote(second * 10**9) for second in range(50)]
     frame = made([*calm, quote(50 * 10**9, bid, 1.0, ask, 1.0), quote(51 * 10**9)])
@@ -182,7 +182,7 @@ def test_one_bad_quote_is_one_bad_quote(bad: str) -> None:
         assert actual[actual.columns[-1]].to_list() == [None]
 
 
-def test_a_quote_of_nothing_signs_no_trade() -> None:
+def test_an_empty_quote_signs_no_trade() -> None:
     frame = made([quote(0, 0.0, 1.0, 0.0, 1.0), trade(1, 10.0)])
     assert analysis.trade_sign(frame)["sign"].to_list() == [0]
     assert analysis.mid(frame)["mid"].to_list() == [None, None]

@@ -91,7 +91,7 @@ def test_a_day_of_futures_is_a_session(
 
 
 @pytest.mark.parametrize("name", ["delta", "intensity"])
-def test_a_session_of_bars_is_what_the_session_alone_is(
+def test_bars_of_a_session_equal_those_of_the_session_alone(
     name: str, futures: pl.DataFrame, sessions: list[Session]
 ) -> None:
     bars = MEASURES[name](futures, **FUTURES)

@@ -175,7 +175,7 @@ def test_a_day_of_trades() -> None:
     assert_frame_equal(merged.select("timestamp", "price"), by_hand.sort("timestamp"))
 
 
-def test_lazy_is_eager() -> None:
+def test_lazy_results_equal_eager_ones() -> None:
     trades, quotes = real("ibm_trades"), real("ibm_quotes")
     eager = analysis.trades_cleanup(trades, quotes=quotes)
     lazy = analysis.trades_cleanup(trades.lazy(), quotes=quotes.lazy())
@@ -190,7 +190,7 @@ def test_lazy_is_eager() -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(ticks())
-def test_anything_can_be_cleaned(frame: pl.DataFrame) -> None:
+def test_any_frame_can_be_cleaned(frame: pl.DataFrame) -> None:
     trades, quotes = analysis.trades_cleanup(frame), analysis.quotes_cleanup(frame)
     for actual in (trades, quotes):
         assert actual.report["rows"][-1] == actual.ticks.height

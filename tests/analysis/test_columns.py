@@ -222,7 +222,7 @@ def test_disorder_is_refused_where_order_matters(name: str) -> None:
 
 
 @pytest.mark.parametrize("measure", ["rolling_vwap", "rolling_twap", "bollinger_bands"])
-def test_a_window_of_time_wants_order(measure: str) -> None:
+def test_a_time_window_requires_order(measure: str) -> None:
     trades = made([{"ns": i * 10**9, "price": 1.0 + i, "size": 1.0} for i in range(9)]).reverse()
     with pytest.raises(InputError, match=f"{measure} needs ticks in order of time"):
         getattr(analysis, measure)(trades, "5s")

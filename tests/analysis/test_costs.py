@@ -241,7 +241,7 @@ def test_roll_spread_of_a_bid_ask_bounce() -> None:
     assert both(analysis.roll_spread, frame)["roll"].item() == pytest.approx(0.1, rel=0.03)
 
 
-def test_two_contracts_are_two() -> None:
+def test_two_contracts_are_measured_separately() -> None:
     frame = together(real("ibm_trades"), real("btcusdt_trades"))
     for measure in (
         lambda f: analysis.kyle_lambda(f, method="tick"),

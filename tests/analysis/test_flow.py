@@ -260,7 +260,7 @@ def test_vpin_of_signs_and_of_two_contracts() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(ticks(kinds=("trades",)))
-def test_vpin_on_anything(frame: pl.DataFrame) -> None:
+def test_vpin_of_any_frame(frame: pl.DataFrame) -> None:
     actual = both(lambda f: analysis.vpin(f, 100.0, window=2), frame)
     assert actual["vpin"].drop_nulls().is_between(0, 1 + 1e-9).all()
     both(analysis.vpin, frame)

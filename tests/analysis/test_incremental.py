@@ -344,7 +344,7 @@ def test_single_ticks_do_not_accumulate() -> None:
     ("name", "args", "reason"),
     [(name, *details) for name, details in [*REFUSED.items(), *REFUSED_SO.items()]],
 )
-def test_measures_that_are_not_incremental_say_why(
+def test_other_measures_raise_with_the_reason(
     name: str, args: tuple[str, ...], reason: str
 ) -> None:
     with pytest.raises(InputError, match=f"^{name} cannot take ticks as they come: .*{reason}"):

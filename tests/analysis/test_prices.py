@@ -75,7 +75,7 @@ def test_prices_of_quotes(frame: pl.DataFrame) -> None:
             assert not is_number(new["microprice"])
 
 
-def test_a_mid_of_nothing_has_no_relative_spread() -> None:
+def test_a_mid_of_zero_has_no_relative_spread() -> None:
     frame = made([{"ns": 0, "bid_price": -1.0, "ask_price": 1.0}])
     assert spread(frame).select("spread", "relative_spread").rows() == [(2.0, None)]
 
@@ -266,7 +266,7 @@ ROWS = {
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_a_live_buffer_gives_what_the_day_will_give(name: str) -> None:
+def test_measures_of_a_live_buffer_do_not_change_later(name: str) -> None:
     frame = together(real("btcusdt_quotes")[:3000], real("btcusdt_trades")[:1000])
     day = ROWS[name](frame)
     for rows in (0, 1, 900, 2501):
@@ -287,7 +287,7 @@ def test_empty_frames_give_empty_results(name: str) -> None:
     assert both(ROWS[name], made([])).height == 0
 
 
-def test_integers_will_do() -> None:
+def test_integer_prices_are_accepted() -> None:
     frame = real("ibm_trades").with_columns(pl.col("price", "size").cast(pl.Int64))
     as_floats = frame.with_columns(pl.col("price", "size").cast(pl.Float64))
     for measure in ROWS.values():

@@ -59,7 +59,7 @@ def prices(log: np.ndarray, days: int = 3) -> pl.DataFrame:
     return pl.DataFrame({"timestamp": time, "price": np.exp(log[: len(at)])})
 
 
-def test_r_draws_the_same() -> None:
+def test_random_numbers_equal_those_of_r() -> None:
     # As any R prints them for set.seed(123); rnorm(3).
     assert drawn(3, 123) == pytest.approx([-0.56047565, -0.23017749, 1.55870831], abs=1e-8)
 

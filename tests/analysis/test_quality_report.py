@@ -63,7 +63,7 @@ def test_doubtful_ticks_are_counted() -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(ticks())
-def test_anything_can_be_reported_on(frame: pl.DataFrame) -> None:
+def test_any_frame_has_a_quality_report(frame: pl.DataFrame) -> None:
     report = both(analysis.quality_report, frame)
     finite = pl.col("price").is_finite()
     assert report.filter(kind="trades")["ticks"].sum() == frame.filter(finite).height

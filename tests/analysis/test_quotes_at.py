@@ -98,7 +98,7 @@ def test_real_trades_and_quotes(strict: bool) -> None:
     assert not late.any()
 
 
-def test_of_equal_times_the_order_decides_in_one_frame_only() -> None:
+def test_the_order_of_equal_times_matters_in_one_frame_only() -> None:
     trade = {"ns": 5, "price": 10.0}
     quote = {"ns": 5, "bid_price": 9.0, "ask_price": 11.0}
     before, after = made([quote, trade]), made([trade, quote])
@@ -126,7 +126,7 @@ def test_the_last_quote_of_a_time_counts() -> None:
     assert quotes_at(made([{"ns": 0, "price": 1.0}]), quotes)["bid_price"].item() == 4.0
 
 
-def test_merged_real_streams_give_what_two_frames_give() -> None:
+def test_merged_streams_equal_two_frames() -> None:
     trades, quotes = real("ibm_trades"), real("ibm_quotes")
     assert_frame_equal(
         quotes_at(together(quotes, trades)).select("timestamp", "price", "mid", "quote_timestamp"),

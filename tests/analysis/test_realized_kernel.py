@@ -44,13 +44,13 @@ def test_autocovariances_over_several_blocks() -> None:
 
 
 @pytest.mark.parametrize("name", KERNELS)
-def test_kernels_fall_from_one_to_nothing(name: str) -> None:
+def test_kernel_weights_fall_from_one_to_zero(name: str) -> None:
     weight = KERNELS[name].weight(np.array([0.0, 0.25, 0.5, 0.75, 1.0]))
     assert weight[[0, -1]] == pytest.approx([1, 0], abs=1e-12)
     assert (np.diff(weight) < 0).all()
 
 
-def test_parzen_as_it_is_written() -> None:
+def test_parzen_kernel_by_its_definition() -> None:
     weight = KERNELS["parzen"].weight
     assert weight(np.array([0.25, 0.5, 0.75])) == pytest.approx(
         [1 - 6 / 16 + 6 / 64, 0.25, 2 * 0.25**3]
@@ -104,7 +104,7 @@ def test_bandwidth_follows_the_noise() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("trades",)))
-def test_realized_kernel_on_anything(frame: pl.DataFrame) -> None:
+def test_realized_kernel_of_any_frame(frame: pl.DataFrame) -> None:
     actual = both(analysis.realized_kernel, frame)
     for value in actual["realized_kernel"]:
         assert value is None or value >= -1e-15

@@ -96,7 +96,7 @@ def test_a_quote_can_be_too_fresh() -> None:
     assert signs == [-1, -1, 1]
 
 
-def test_sides_that_are_known() -> None:
+def test_accuracy_against_known_sides() -> None:
     trades = pl.read_parquet(sample("btcusdt_trades").path)
     quotes = pl.read_parquet(sample("btcusdt_quotes").path)
     truth = trades["aggressor"].replace_strict({"buy": 1, "sell": -1})
@@ -119,7 +119,7 @@ def test_invalid_arguments_are_refused() -> None:
         analysis.trade_sign(real("ibm_trades")[:10])
 
 
-def test_without_quotes_it_says_how_to_sign_by_trades_alone() -> None:
+def test_the_error_without_quotes_names_the_tick_rule() -> None:
     trades = made([{"ns": 0, "price": 1.0, "size": 1.0}]).select("timestamp", "price", "size")
     for measure in (analysis.trade_sign, analysis.delta, analysis.cumulative_delta):
         with pytest.raises(

@@ -47,7 +47,7 @@ BARS = {
 
 
 @pytest.mark.parametrize("name", BARS)
-def test_a_store_gives_what_memory_gives(sample_store: Store, name: str) -> None:
+def test_measures_of_a_store_equal_those_in_memory(sample_store: Store, name: str) -> None:
     selection = sample_store.select([8314, 990101], ["all_last", "bid_ask"])
     lazy = BARS[name](selection.lazy())
     assert isinstance(lazy, pl.LazyFrame)

@@ -147,7 +147,7 @@ def test_two_scales(adjusted: bool) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("trades",)))
-def test_two_scales_on_anything(frame: pl.DataFrame) -> None:
+def test_two_scales_of_any_frame(frame: pl.DataFrame) -> None:
     actual = both(lambda f: analysis.two_scale_rv(f, 3), frame)
     for (contract, logs), row in zip(logs_of(frame).items(), actual.rows(), strict=True):
         assert (row[0], row[2], row[3]) == (contract, 3, len(logs) - 1)
@@ -207,7 +207,7 @@ def test_bipower_variation(frame: pl.DataFrame) -> None:
     same(grid, [(c, *wanted(logs)) for c, logs in sampling.items()])
 
 
-def test_a_jump_is_seen() -> None:
+def test_a_jump_is_detected() -> None:
     calm = noisy(5_000, 0.0)
     jump = calm.with_columns(
         pl.when(pl.int_range(pl.len()) > 2_500).then(pl.col("price") * 1.02).otherwise("price")

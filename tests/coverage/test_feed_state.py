@@ -130,7 +130,7 @@ def test_a_closed_market_without_a_known_next_session(
     assert (state.condition, state.next_open_ns) == (FeedCondition.CLOSED, None)
 
 
-def test_a_killed_capture_leaves_a_ledger_that_says_captured(
+def test_a_killed_capture_leaves_an_open_captured_interval(
     store: Store, capture: FakeCapture
 ) -> None:
     capture.kill()

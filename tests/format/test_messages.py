@@ -182,7 +182,7 @@ def test_empty_parts_stay_present() -> None:
     assert from_protobuf(message)["data"] == {"status": "", "contract_info": parts}
 
 
-def test_the_payload_without_length_is_what_protobuf_writes() -> None:
+def test_the_payload_equals_that_of_protobuf() -> None:
     expected = StreamMessage(type="tick", stream_id="s", tick_data=TickData(contract_id=5))
     expected.timestamp.seconds = 1
     message = {"type": "tick", "stream_id": "s", "timestamp": "1970-01-01T00:00:01Z"}

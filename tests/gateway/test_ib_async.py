@@ -56,7 +56,7 @@ def trade(tick: Any) -> tuple[Any, ...]:
     )
 
 
-def test_it_connects_without_a_timeout(
+def test_ib_async_connects_without_a_timeout(
     serve: Callable[..., Gateway], caplog: pytest.LogCaptureFixture
 ) -> None:
     gateway = serve(accounts=("DU7654321",))

@@ -117,7 +117,7 @@ def test_a_stream_twice_or_of_no_contract(ticks: Replay) -> None:
         Replay([], [stream])
 
 
-def test_a_store_replays_what_was_imported(samples: Replay, sample_store: Store) -> None:
+def test_a_store_replays_imported_ticks(samples: Replay, sample_store: Store) -> None:
     selection = sample_store.select(["IBM", "BTCUSDT"])
     replay = Replay.from_selection(selection.with_columns("price"))
     assert replay.streams.keys() == {

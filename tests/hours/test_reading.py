@@ -310,7 +310,7 @@ def test_a_scan_has_the_ticks_of_a_read(written_folder: Path) -> None:
     assert_frame_equal(scanned.collect(), read)
 
 
-def test_a_scan_reads_only_what_a_query_needs(
+def test_a_scan_reads_only_the_data_of_the_query(
     written_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ibticks.hours import _files

@@ -187,7 +187,7 @@ def test_restarted_kernel_continues_the_sequence(
     assert frame.height > 200
 
 
-def test_kernel_without_contracts_says_what_to_do(
+def test_kernel_without_contracts_prints_instructions(
     notebook: Callable[..., Notebook], surroundings: dict[str, str]
 ) -> None:
     del surroundings["IB_STREAM_TRACKED_CONTRACTS"]

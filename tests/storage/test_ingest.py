@@ -156,7 +156,7 @@ def test_ticks_of_a_table_equal_those_of_messages(
 
 @settings(deadline=None, max_examples=30)
 @given(messages())
-def test_a_message_has_the_same_bytes_whatever_the_order_of_its_keys(sent: dict[str, Any]) -> None:
+def test_the_bytes_of_a_message_do_not_depend_on_the_order_of_keys(sent: dict[str, Any]) -> None:
     data, stream = sent["data"], (CONTRACT, "last")
     if sent["type"] == "tick":
         stream = (data["contract_id"], data["tick_type"])

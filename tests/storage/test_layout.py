@@ -68,7 +68,7 @@ def test_an_hour_begins_before_each_of_its_times(time_ns: int) -> None:
 
 
 @pytest.mark.parametrize("hour", [FIRST - 1, LAST + 1, -(10**7), 10**7])
-def test_an_hour_beyond_what_nanoseconds_reach_has_no_file(hour: int) -> None:
+def test_an_hour_beyond_the_range_of_nanoseconds_has_no_file(hour: int) -> None:
     with pytest.raises(TimeRangeError, match="1677 to 2262"):
         _ = FileKey(CONTRACT, "last", hour * HOUR_NS).path
 

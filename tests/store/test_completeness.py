@@ -361,7 +361,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return do
 
 
-def test_hours_begun_during_a_rebuild_stay(
+def test_hours_created_during_a_rebuild_stay(
     store: ibt.Store, meanwhile: Callable[..., None]
 ) -> None:
     with store.writer(AAPL, "last") as writer:

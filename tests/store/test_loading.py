@@ -290,7 +290,7 @@ def test_dask_of_nothing(sample_store: ibt.Store) -> None:
     assert (frame.npartitions, len(frame)) == (1, 0)
 
 
-def test_any_library_that_speaks_arrow(btc: ibt.Selection) -> None:
+def test_any_library_with_arrow_support(btc: ibt.Selection) -> None:
     table = pa.table(btc)
     assert table.equals(btc.to_arrow())
     assert metadata_of(table)["selection"] == "btcusdt all_last"

@@ -18,7 +18,7 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
 
 
-def test_everything_passes_through() -> None:
+def test_items_are_passed_through() -> None:
     assert list(track(iter("abc"), "reading", 3, show=False)) == ["a", "b", "c"]
     assert list(track([], "reading", None, show=True)) == []
 

@@ -110,7 +110,7 @@ def test_tags_have_at_most_32_bits(place: Callable[..., Any]) -> None:
         assert not accepted(place(bytes([0x88, 0x80, 0x80, 0x80, fifth, 5])))
 
 
-def test_padded_tags_are_the_field_they_spell() -> None:
+def test_padded_tags_have_their_field_number() -> None:
     for size in range(1, 6):
         assert parse(text(1, "tick", tag_size=size)).type == "tick"
         assert in_tick(double(3, 1.5, tag_size=size)).price == 1.5
@@ -146,7 +146,7 @@ def test_lengths_have_one_to_five_bytes(place: Callable[..., Any], number: int) 
     assert [accepted(place(payload)) for payload in field] == [size <= 5 for size in sizes]
 
 
-def test_padded_lengths_count_what_they_say() -> None:
+def test_padded_lengths_have_their_value() -> None:
     for size in range(1, 6):
         assert parse(text(1, "tick", length_size=size)).type == "tick"
         assert parse(delimited(3, integer(1, 7), length_size=size)).timestamp.seconds == 7
@@ -198,7 +198,7 @@ def test_varints_have_one_to_ten_bytes(place: Callable[..., Any], number: int) -
 
 
 @pytest.mark.parametrize("size", range(1, 11))
-def test_padded_varints_are_the_value_they_spell(size: int) -> None:
+def test_padded_varints_have_their_value(size: int) -> None:
     tick = in_tick(
         integer(1, 5, value_size=size)
         + integer(12, 5, value_size=size)
@@ -211,7 +211,7 @@ def test_padded_varints_are_the_value_they_spell(size: int) -> None:
 
 
 @pytest.mark.parametrize("tenth", range(0x80))
-def test_of_a_tenth_byte_only_the_lowest_bit_counts(tenth: int) -> None:
+def test_only_the_lowest_bit_of_a_tenth_byte_counts(tenth: int) -> None:
     value = bytes([0x85, *[0x80] * 8, tenth])
     top = (tenth & 1) << 63
     tick = in_tick(b"\x08" + value + tag(12, 0) + value + tag(17, 0) + value)
@@ -358,7 +358,7 @@ TEXTS = [
 
 @pytest.mark.parametrize("place", STRINGS.values(), ids=STRINGS)
 @pytest.mark.parametrize("raw", TEXTS, ids=bytes.hex)
-def test_strings_are_utf8_as_python_has_it(place: Callable[..., bytes], raw: bytes) -> None:
+def test_strings_are_utf8_as_in_python(place: Callable[..., bytes], raw: bytes) -> None:
     try:
         raw.decode()
     except UnicodeDecodeError:
@@ -375,7 +375,7 @@ def test_strings_are_utf8_as_python_has_it(place: Callable[..., bytes], raw: byt
 # --- repeated fields ------------------------------------------------------------------------------
 
 
-def test_the_last_value_counts_also_when_it_is_nothing() -> None:
+def test_the_last_value_counts_also_if_it_is_the_default() -> None:
     assert parse(text(1, "a") + text(1, "b")).type == "b"
     assert parse(text(1, "a") + text(1, "")).type == ""
     assert in_tick(integer(1, 5) + integer(1, 0)).contract_id == 0
@@ -463,7 +463,7 @@ def test_the_last_entry_of_a_key_counts_unless_it_has_unknown_fields() -> None:
 # --- the whole ------------------------------------------------------------------------------------
 
 
-def test_nothing_is_a_message() -> None:
+def test_an_empty_payload_is_a_message() -> None:
     message = parse(b"")
     assert not message.HasField("timestamp")
     assert message.WhichOneof("message_data") is None

@@ -155,7 +155,10 @@ class Decoder:
         return not self._state[State.UNSORTED]
 
     def feed(
-        self, buffer: bytes | npt.NDArray[np.uint8], start: int = 0, stop: int | None = None
+        self,
+        buffer: bytes | memoryview | npt.NDArray[np.uint8],
+        start: int = 0,
+        stop: int | None = None,
     ) -> int:
         """Decode the frames of ``buffer[start:stop]``.
 
@@ -282,7 +285,7 @@ class Decoder:
 
 
 def decode(
-    buffer: bytes | npt.NDArray[np.uint8],
+    buffer: bytes | memoryview | npt.NDArray[np.uint8],
     columns: Sequence[str],
     *,
     start: int = 0,

@@ -126,7 +126,7 @@ class Header:
         return replace(self, sealed=False, crc32c=None, body_bytes=0, message_count=0)
 
 
-def read_header(start: bytes | memoryview, *, path: str = "") -> Header:
+def read_header(start: bytes | bytearray | memoryview, *, path: str = "") -> Header:
     """Read the header at the start of a file.
 
     Parameters

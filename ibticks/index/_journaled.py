@@ -84,7 +84,7 @@ class JournaledIndex(QueryMethods, ForwardingIndex):
         journal_path: Path,
         *,
         retry_seconds: float = 5.0,
-        complete: Callable[[PostgresIndex], None] | None = None,
+        complete: Callable[[PostgresIndex], object] | None = None,
         find_missing: Callable[[set[str]], Iterable[FileRecord]] | None = None,
     ) -> None:
         self._primary_factory = primary_factory

@@ -25,7 +25,7 @@ def open_index(
     dsn: str | None = None,
     *,
     retry_seconds: float = 5.0,
-    complete: Callable[[PostgresIndex], None] | None = None,
+    complete: Callable[[PostgresIndex], object] | None = None,
     find_missing: Callable[[set[str]], Iterable[FileRecord]] | None = None,
 ) -> JournaledIndex:
     """Open the index of a store.

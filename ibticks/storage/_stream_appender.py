@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
-    from typing import Self
+    from typing import Self, SupportsIndex
 
     from ibticks.index import FileRecord, Index
 
@@ -87,7 +87,7 @@ class StreamAppender:
     def __init__(
         self,
         root: Path,
-        contract_id: int,
+        contract_id: SupportsIndex,
         tick_type: str,
         index: Index,
         *,
@@ -116,7 +116,7 @@ class StreamAppender:
         # The file of the last message, and the times that belong to it without another look-up.
         self._current: HourFile | None = None
         self._current_start_ns, self._current_end_ns = _EMPTY_RANGE
-        self._sealer = StreamSealer(root, contract_id, tick_type, index, sealer, on_sealed)
+        self._sealer = StreamSealer(root, self.contract_id, tick_type, index, sealer, on_sealed)
         self._stream_lock = StreamLock(root, self.contract_id, self.tick_type, backfill=backfill)
         try:
             self._sealer.recover(backfill=backfill)

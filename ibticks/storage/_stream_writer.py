@@ -15,7 +15,7 @@ from ibticks.storage._stream_appender import StreamAppender
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-    from typing import Self
+    from typing import Self, SupportsIndex
 
     from ibticks.index import Index
     from ibticks.schema import TickColumns
@@ -36,7 +36,7 @@ class StreamWriter:
     """
 
     def __init__(
-        self, root: Path, contract_id: int, tick_type: str, index: Index, **options: Any
+        self, root: Path, contract_id: SupportsIndex, tick_type: str, index: Index, **options: Any
     ) -> None:
         self.appender: Final = StreamAppender(root, contract_id, tick_type, index, **options)
         self.contract_id: Final = self.appender.contract_id

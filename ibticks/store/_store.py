@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import timedelta, tzinfo
     from types import TracebackType
-    from typing import Self
+    from typing import Self, SupportsIndex
 
     import polars as pl
 
@@ -465,7 +465,7 @@ class Store:
 
     def add_contract(
         self,
-        contract_id: int,
+        contract_id: SupportsIndex,
         symbol: str,
         *,
         exchange: str = "",
@@ -564,7 +564,7 @@ class Store:
         return from_query(result.columns, result.types, result.rows)
 
     def writer(
-        self, contract_id: int, tick_type: str, *, fsync: float | None = 1.0
+        self, contract_id: SupportsIndex, tick_type: str, *, fsync: float | None = 1.0
     ) -> StreamWriter:
         """Open the writer of one stream; see :class:`ibticks.storage.StreamWriter`.
 

@@ -26,7 +26,7 @@ from ibticks.storage._file_reader import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -198,7 +198,7 @@ def read_messages(
     others: bool = True,
     strict: bool = False,
     index: Index | None = None,
-) -> Iterator[tuple[int, dict[str, Any]]]:
+) -> Generator[tuple[int, dict[str, Any]], None, None]:
     """Read the messages of some files as v2 JSON dictionaries, with their times, in file order.
 
     Parameters

@@ -27,7 +27,7 @@ from ibticks.index import Block, FileRecord
 from ibticks.storage._layout import FileKey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from concurrent.futures import Future
 
 __all__ = ["BATCH_FILES", "MIN_FILES", "SealProcess", "iter_records"]
@@ -173,7 +173,7 @@ def iter_records(
     keys: Sequence[FileKey],
     mark: Callable[[], int],
     failures: list[StorageError] | None = None,
-) -> Iterator[tuple[int, list[FileRecord]]]:
+) -> Generator[tuple[int, list[FileRecord]], None, None]:
     """Read the index records of files batch by batch; see ``read_records``.
 
     A thread a process hands out the batches; the parent has in memory no more than the records of

@@ -44,7 +44,7 @@ from ibticks.storage import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Sequence
     from datetime import tzinfo
     from pathlib import Path
 
@@ -134,7 +134,9 @@ def _compress_indexed(root: Path, index: Index, key: FileKey, compression: str) 
     return record
 
 
-def delete_files(root: Path, index: Index, keys: Iterable[FileKey]) -> Iterator[FileKey]:
+def delete_files(
+    root: Path, index: Index, keys: Iterable[FileKey]
+) -> Generator[FileKey, None, None]:
     """Delete files, the oldest of their streams, after marking them in the ledger and the index.
 
     Each stream is locked. An interrupted deletion leaves no row without a file; it can be repeated.

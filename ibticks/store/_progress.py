@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
 __all__ = ["progress_bar", "track"]
 
@@ -58,7 +58,7 @@ def progress_bar(
 
 def track(
     items: Iterable[T], description: str, total: int | None, *, show: bool | None = None
-) -> Iterator[T]:
+) -> Generator[T, None, None]:
     """Iterate over ``items`` and show the progress."""
     with progress_bar(description, total, show=show) as done:
         for item in items:

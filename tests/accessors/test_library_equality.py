@@ -20,7 +20,7 @@ KINDS = {"polars": pl.DataFrame, "lazy": pl.LazyFrame}
 SIGNED = {"method": "lee_ready"}
 
 # Of each measure: the frame it is asked of, and its arguments. ``quotes`` stands for the quotes.
-CALLS: dict[str, tuple[str, tuple, dict]] = {
+CALLS: dict[str, tuple[str, tuple[Any, ...], dict[Any, Any]]] = {
     "align": ("trades", ("30s",), {}),
     "amihud": ("trades", ("30s",), {}),
     "anchored_twap": ("trades", (), {"market": "US"}),
@@ -108,7 +108,7 @@ def sources(minutes: tuple[pl.DataFrame, pl.DataFrame]) -> dict[Any, Any]:
     }
 
 
-def plain(frame: pl.DataFrame) -> dict[str, list]:
+def plain(frame: pl.DataFrame) -> dict[str, list[Any]]:
     """The values of a frame by column, as Python has them: absent ones None, times as numbers."""
     eager = to_polars(frame).lazy().collect()
     values = {}
@@ -124,7 +124,7 @@ def plain(frame: pl.DataFrame) -> dict[str, list]:
     return values
 
 
-def alike(actual: list, true: list) -> bool:
+def alike(actual: list[Any], true: list[Any]) -> bool:
     """Equal, floats up to the order in which polars adds them: that differs from run to run."""
     return len(actual) == len(true) and all(
         one == other

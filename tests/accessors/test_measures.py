@@ -51,7 +51,7 @@ def test_a_method_has_the_signature_and_the_docstring_of_its_measure(name: str) 
         pd.DataFrame(QUOTES),
         pl.DataFrame(QUOTES),
         pl.LazyFrame(QUOTES),
-        xr.Dataset(pd.DataFrame(QUOTES)),
+        xr.Dataset(pd.DataFrame(QUOTES)),  # type: ignore[arg-type]
     ],
     ids=lambda frame: f"{type(frame).__module__.partition('.')[0]}-{type(frame).__name__}",
 )

@@ -25,7 +25,7 @@ def clock(values: Any) -> list[str]:
     return [str(value)[:19] for value in values]
 
 
-def traces(figure: Any) -> dict:
+def traces(figure: Any) -> dict[Any, Any]:
     return {trace.name: trace for trace in figure.data}
 
 
@@ -184,7 +184,7 @@ def test_the_volume_profile_names_its_lines(day: tuple[pl.DataFrame, pl.DataFram
     levels = analysis.volume_profile(day[0], 0.5)
     assert list(traces(figure)["volume"].x) == levels["volume"].to_list()
     details = [annotation.text for annotation in figure.layout.annotations]
-    area = levels.filter("value_area")["price"]
+    area: Any = levels.filter("value_area")["price"]
     control = levels.filter("point_of_control")["price"].item()
     assert details == [
         f"value high {area.max():g}",

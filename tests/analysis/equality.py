@@ -10,8 +10,8 @@ import polars as pl
 
 
 def same(
-    actual: pl.DataFrame | list[Any] | tuple[Any, ...],
-    expected: list[Any] | float | tuple[Any, ...] | None,
+    actual: Any,
+    expected: Any,
     *,
     rel: float = 1e-9,
     absolute: float = 1e-12,

@@ -42,7 +42,7 @@ def together(*frames: pl.DataFrame) -> pl.DataFrame:
     return pl.concat(frames, how="diagonal").sort("timestamp", maintain_order=True)
 
 
-def made(rows: list[dict]) -> pl.DataFrame:
+def made(rows: list[dict[Any, Any]]) -> pl.DataFrame:
     """Ticks with the columns of all tick types; ``ns`` counts from ``START``."""
     full = [
         {**dict.fromkeys(SCHEMA.names()), "contract_id": 1, **row, "timestamp": START + row["ns"]}
@@ -53,15 +53,15 @@ def made(rows: list[dict]) -> pl.DataFrame:
     return frame.cast(SCHEMA)
 
 
-def rows_of(frame: pl.DataFrame) -> list[dict]:
+def rows_of(frame: pl.DataFrame) -> list[dict[Any, Any]]:
     """The rows, with ``ns`` since 1970."""
     return frame.with_columns(ns=pl.col("timestamp").cast(pl.Int64)).to_dicts()
 
 
-def as_frame(rows: list, like: pl.DataFrame) -> pl.DataFrame:
+def as_frame(rows: list[Any], like: pl.DataFrame) -> pl.DataFrame:
     """Rows with times as nanoseconds since 1970, in the schema of a frame."""
     plain = {n: pl.Int64 if isinstance(t, pl.Datetime) else t for n, t in like.schema.items()}
-    return pl.DataFrame(rows, schema=plain, orient="row").cast(dict(like.schema))
+    return pl.DataFrame(rows, schema=plain, orient="row").cast(like.schema)
 
 
 def is_number(value: float | None) -> bool:

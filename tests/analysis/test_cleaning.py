@@ -36,12 +36,12 @@ def remaining_rows(
     return both(measure, numbered(frame), *others)["number"].to_list()
 
 
-def sides(row: dict) -> tuple[float, float] | None:
+def sides(row: dict[str, Any]) -> Any:
     bid, ask = row["bid_price"], row["ask_price"]
     return (bid, ask) if is_number(bid) and is_number(ask) else None
 
 
-def quotes_in(frame: pl.DataFrame) -> list[tuple[int, dict]]:
+def quotes_in(frame: pl.DataFrame) -> list[tuple[int, dict[Any, Any]]]:
     return [
         (place, row)
         for place, row in enumerate(rows_of(frame))
@@ -64,7 +64,7 @@ def test_rules_of_one_row(frame: pl.DataFrame) -> None:
     ]
 
 
-def wide(row: dict) -> Decimal:
+def wide(row: dict[Any, Any]) -> Decimal:
     """Return the spread by exact decimal arithmetic."""
     return Decimal(str(row["ask_price"])) - Decimal(str(row["bid_price"]))
 
@@ -72,7 +72,7 @@ def wide(row: dict) -> Decimal:
 @settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("quotes",)))
 def test_large_spreads(frame: pl.DataFrame) -> None:
-    spreads: dict[tuple, list] = {}
+    spreads: dict[tuple[Any, ...], list[Any]] = {}
     for _, row in quotes_in(frame):
         if sides(row):
             key = (row["contract_id"], row["ns"] // DAY)
@@ -95,7 +95,7 @@ def test_a_spread_equal_to_the_limit_stays() -> None:
 @settings(max_examples=50, deadline=None)
 @given(ticks(kinds=("quotes",)))
 def test_quote_outliers(frame: pl.DataFrame) -> None:
-    mids: dict[int, list] = {}
+    mids: dict[int, list[Any]] = {}
     for place, row in quotes_in(frame):
         if sides(row):
             mids.setdefault(row["contract_id"], []).append(
@@ -235,7 +235,8 @@ def test_corrected_trades(lazy: bool) -> None:
         ticks.with_columns(correction=text.str.strip_chars().replace("", "nan").cast(pl.Float64)),
     ]
     for frame in frames:
-        actual = analysis.rm_corrected(frame.lazy() if lazy else frame).lazy().collect()
+        either: Any = frame.lazy() if lazy else frame
+        actual = analysis.rm_corrected(either).lazy().collect()
         assert actual["size"].to_list() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
     other = ticks.with_columns(TR_CORR=text)
     assert analysis.rm_corrected(other, "TR_CORR").height == 6
@@ -268,7 +269,7 @@ def test_corrections_from_a_store(tmp_path: Path) -> None:
     with ibt.open(tmp_path / "ticks") as store:
         store.write(ticks, contract_id=1, tick_type="last")
         selection = store.select(1, "last").with_columns("timestamp", "price", "size", "metadata")
-        frame = selection.to_polars()
+        frame: Any = selection.to_polars()
         assert analysis.rm_corrected(frame)["price"].to_list() == [1.0, 3.0]
         assert frame.ticks.rm_corrected()["price"].to_list() == [1.0, 3.0]
         pandas = selection.to_pandas().ticks.rm_corrected()

@@ -146,6 +146,7 @@ def test_a_month_is_no_minute() -> None:
 
 def test_instants_in_any_unit_and_zone() -> None:
     frame = real("ibm_trades").select("timestamp").head(3)
+    unit: Any
     for unit, zone in (("ms", "UTC"), ("us", "Asia/Tokyo"), ("ns", "America/New_York")):
         other = frame.with_columns(
             pl.col("timestamp").dt.cast_time_unit(unit).dt.convert_time_zone(zone)

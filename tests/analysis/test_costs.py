@@ -27,7 +27,7 @@ MINUTE = 60_000_000_000
 
 def quotes_of(frame: pl.DataFrame) -> dict[int, list[tuple[int, float | None, float | None]]]:
     """Time, spread and mid of the quotes of each contract."""
-    actual: dict[int, list] = {}
+    actual: dict[int, list[Any]] = {}
     for row in rows_of(frame):
         bid, ask = row["bid_price"], row["ask_price"]
         if is_number(bid) or is_number(ask):
@@ -57,7 +57,9 @@ def over_time(
     return (total / time, relative / time) if time else (None, None)
 
 
-def spreads(quotes: list[tuple[int, float | None, float | None]], start: int, end: int) -> tuple:
+def spreads(
+    quotes: list[tuple[int, float | None, float | None]], start: int, end: int
+) -> tuple[Any, ...]:
     seen = [(s, m) for at, s, m in quotes if s is not None and start <= at < end]
     return (
         mean([s for s, _ in seen]),
@@ -153,12 +155,12 @@ def bars_of(
     rows: list[tuple[int, int, float, float, int]], step: int | None
 ) -> dict[int, list[tuple[float, float, float]]]:
     """Last price, signed volume and value of each bar of each contract, in order."""
-    bars: dict[tuple, list] = {}
+    bars: dict[tuple[Any, ...], list[Any]] = {}
     for number, (contract, at, price, size, sign) in enumerate(rows):
         key = (contract, number if step is None else at // step)
         entry = bars.setdefault(key, [0.0, 0.0, 0.0])
         entry[0], entry[1], entry[2] = price, entry[1] + sign * size, entry[2] + price * size
-    actual: dict[int, list] = {}
+    actual: dict[int, list[Any]] = {}
     for contract, bar in sorted(bars):
         actual.setdefault(contract, []).append(tuple(bars[contract, bar]))
     return actual

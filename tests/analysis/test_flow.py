@@ -45,9 +45,9 @@ def signed_trades(frame: pl.DataFrame, method: str) -> list[tuple[int, int, floa
 def summed(
     rows: list[tuple[int, int, float, float, int]],
     key: Callable[..., tuple[Any]] | Callable[..., tuple[Any, Any]],
-) -> list[tuple]:
+) -> list[tuple[Any, ...]]:
     """Bought, sold, unsigned, delta and count of each key, in order."""
-    sums: dict[tuple, list] = {}
+    sums: dict[tuple[Any, ...], list[Any]] = {}
     for row in rows:
         *_, size, sign = row
         sums_of_key = sums.setdefault(key(row), [0.0, 0.0, 0.0, 0.0, 0])
@@ -181,7 +181,7 @@ def test_value_area(volumes: list[Any], share: float) -> None:
 @settings(max_examples=30, deadline=None)
 @given(ticks(kinds=("trades",)))
 def test_volume_profile(frame: pl.DataFrame) -> None:
-    levels: dict[int, dict[float, list]] = {}
+    levels: dict[int, dict[float, list[Any]]] = {}
     for contract, _, price, size, _ in signed_trades(frame, "tick"):
         sums_of_key = levels.setdefault(contract, {}).setdefault(price, [0.0, 0])
         sums_of_key[0] += size
@@ -206,9 +206,9 @@ def test_profile_separates_sides() -> None:
     assert 0.7 <= inside < 0.75
 
 
-def plain_vpin(frame: pl.DataFrame, size: float, window: int) -> list[tuple]:
+def plain_vpin(frame: pl.DataFrame, size: float, window: int) -> list[tuple[Any, ...]]:
     """Volume poured into buckets, share by share."""
-    bars: dict[int, list] = {}
+    bars: dict[int, list[Any]] = {}
     for row in rows_of(frame):
         sums_of_key = bars.setdefault(row["ns"] // MINUTE, [0.0, 0.0])
         sums_of_key[0] = row["price"]
@@ -275,7 +275,7 @@ def test_invalid_arguments_are_refused() -> None:
         lambda: analysis.volume_profile(ibm, share=0.0),
         lambda: analysis.vpin(ibm, 0.0),
         lambda: analysis.vpin(ibm, window=0),
-        lambda: analysis.vpin(ibm, classify="guess"),
+        lambda: analysis.vpin(ibm, classify="guess"),  # type: ignore[arg-type]
     ):
         with pytest.raises(InputError):
             call()

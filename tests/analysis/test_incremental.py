@@ -6,7 +6,7 @@ import asyncio
 import random
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import polars as pl
 import pytest
@@ -37,23 +37,24 @@ SESSIONS = {
         (START + 2 * 3600 * 10**9, START + 30 * 3600 * 10**9),
     ]
 }
-DIVIDED = [SESSION, SESSIONS]
-SIGNED = [
+Case: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
+DIVIDED: list[dict[str, Any]] = [SESSION, SESSIONS]
+SIGNED: list[Case] = [
     ((), {}),
     ((), {"method": "tick"}),
     ((), {"method": "emo"}),
     ((), {"method": "lee_ready", "quote_delay": "17s"}),
 ]
-INFORMED = [
+INFORMED: list[Case] = [
     ((), {"expected_ticks": 3}),
     ((), {"expected_ticks": 1, "partial": True, "limits": (1, 4)}),
     (("volume",), {"expected_ticks": 2, "sign": "side", "span": 3, "partial": True}),
 ]
 OF_BARS = {"parkinson", "garman_klass", "rogers_satchell", "yang_zhang"}
-WINDOWS = [(("17s",), {}), ((3,), {}), (("1h",), {})]
+WINDOWS: list[Case] = [(("17s",), {}), ((3,), {}), (("1h",), {})]
 
 # Arguments of each incremental measure that differ in their lookback.
-CASES: dict[str, list[tuple[tuple, dict]]] = {
+CASES: dict[str, list[Case]] = {
     "align": [(("10s",), {}), (("1h",), {"tolerance": "1m"}), (("5m",), SESSION)],
     "anchored_twap": [((), {}), ((), {**SESSION, "column": "mid_price"}), ((), SESSIONS)],
     "anchored_vwap": [((), {}), ((), SESSION), ((), {"deviations": 0})],
@@ -222,7 +223,9 @@ def in_order(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.sort(keys, maintain_order=True) if keys else frame
 
 
-def check(name: str, args: tuple, kwargs: dict, pieces: list[pl.DataFrame]) -> Incremental:
+def check(
+    name: str, args: tuple[Any, ...], kwargs: dict[Any, Any], pieces: list[pl.DataFrame]
+) -> Incremental:
     """Assert that the results of blocks equal the result of the whole frame."""
     measure, function = Incremental(name, *args, **kwargs), getattr(analysis, name)
     whole = pl.concat(pieces)
@@ -331,6 +334,8 @@ def test_rows_that_are_trades_and_quotes_at_once(
 
 
 def test_single_ticks_do_not_accumulate() -> None:
+    bars: Any
+    window: Any
     bars, window = Incremental("time_bars", "1d"), Incremental("rolling_vwap", "1h")
     for tick in real("ibm_trades")[:200].iter_slices(1):
         bars.update(tick)
@@ -381,7 +386,7 @@ def test_the_measure_refuses_invalid_ticks() -> None:
     )
 
 
-def second(at: int, price: float = 10.0, **more: Any) -> dict:
+def second(at: int, price: float = 10.0, **more: Any) -> dict[Any, Any]:
     return {"ns": at * 1_000_000_000, "price": price, "size": 1.0, **more}
 
 

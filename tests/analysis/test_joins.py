@@ -36,7 +36,7 @@ def known(frame: pl.DataFrame, column: str = "price") -> list[Any]:
     return [row for row in rows_of(frame) if is_number(row[column])]
 
 
-def last_at(rows: Any, contract: Any, ns: Any, tolerance_ns: Any = None) -> tuple[None, None]:
+def last_at(rows: Any, contract: Any, ns: Any, tolerance_ns: Any = None) -> tuple[Any, Any]:
     """Value and time of the last row of a contract up to an instant."""
     past = [r for r in rows if r["contract_id"] == contract and r["ns"] <= ns]
     if not past or (tolerance_ns is not None and ns - past[-1]["ns"] > tolerance_ns):
@@ -118,14 +118,14 @@ def quotes_open(quotes: pl.DataFrame) -> datetime:
     return market("US").session(quotes["timestamp"][0].date()).start
 
 
-def refreshes(frame: pl.DataFrame) -> list[tuple[None, Any, None, None]]:
+def refreshes(frame: pl.DataFrame) -> list[tuple[Any, ...]]:
     """The definition: the largest of the next times of all contracts, again and again."""
     rows = known(frame)
     contracts = sorted({row["contract_id"] for row in rows})
     own = {c: [row["ns"] for row in rows if row["contract_id"] == c] for c in contracts}
     actual, now = [], None
     while contracts:
-        following = [
+        following: list[Any] = [
             next((ns for ns in own[c] if now is None or ns > now), None) for c in contracts
         ]
         if None in following:
@@ -179,6 +179,7 @@ def test_units_and_zones(unit: Any) -> None:
     frame = real("ibm_trades").with_columns(
         pl.col("timestamp").dt.cast_time_unit(unit).dt.convert_time_zone("Asia/Tokyo")
     )
+    actual: Any
     for measure in (refresh_time, partial(align, every="1m")):
         actual, plain = both(measure, frame), measure(real("ibm_trades"))
         assert actual.schema["timestamp"].time_zone == "Asia/Tokyo"

@@ -43,7 +43,7 @@ def added(frame: pl.DataFrame, *names: str) -> list[tuple[Any, ...]]:
     return frame.select(names).rows()
 
 
-def divided(over: Any, under: Any) -> None:
+def divided(over: Any, under: Any) -> Any:
     return over / under if under else None
 
 
@@ -123,7 +123,7 @@ def test_whole_averages_without_contracts_are_one_row() -> None:
     assert both(twap, nothing).rows() == [(None, None)]
 
 
-def in_window(rows: list[dict[Any, Any]], place: int, column: str, window: int) -> list[Any]:
+def in_window(rows: list[dict[Any, Any]], place: int, column: str, window: int | str) -> list[Any]:
     """Return the rows of the contract up to this one that are in the window."""
     now = rows[place]
     past = [

@@ -129,7 +129,7 @@ def test_effective_spread_of_sell_orders() -> None:
         )
     ]
     frame = made(rows).with_columns(sign=pl.lit(-1))
-    spread = analysis.effective_spread(frame)["effective_spread"]
+    spread: Any = analysis.effective_spread(frame)["effective_spread"]
     assert spread.to_list() == pytest.approx([0.11, 0.02, 0.0], abs=1e-9)
     assert round(spread.mean(), 4) == 0.0433
 

@@ -37,7 +37,8 @@ def drawn(count: int, seed: int) -> np.ndarray:
         word = (69069 * word + 1) % 2**32
         words.append(word)
     source = np.random.RandomState()
-    source.set_state(("MT19937", np.array(words[-624:], dtype=np.uint32), 624))
+    state: Any = ("MT19937", np.array(words[-624:], dtype=np.uint32), 624)
+    source.set_state(state)
     uniform = source.randint(0, 2**32, size=2 * count, dtype=np.uint64) * 2.3283064365386963e-10
     fine = (np.floor(2**27 * uniform[::2]) + uniform[1::2]) / 2**27
     quantile = NormalDist().inv_cdf  # AS 241, as R's

@@ -37,7 +37,7 @@ def far_ones(prices: list[float], k: int, trim: float, gamma: float) -> list[boo
 K = 10
 
 
-def rules_of(row: dict) -> str | None:
+def rules_of(row: dict[Any, Any]) -> str | None:
     if row["price"] is not None:
         return "not_positive" if row["price"] <= 0 else None
     sides = [row["bid_price"], row["ask_price"]]

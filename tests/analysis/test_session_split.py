@@ -301,7 +301,7 @@ def test_a_selection_of_sessions_from_a_store(tmp_path: Path) -> None:
             expected = (by_day[name] * weight).sum() / weight.sum()
             assert actual[name].iloc[0] == pytest.approx(expected, rel=1e-9)
         assert span["seconds"].iloc[0] == pytest.approx(spans["seconds"].sum())
-        polars = whole.to_polars()
+        polars: Any = whole.to_polars()
         assert polars.ticks.quoted_spread(sessions=whole.intervals)[
             "time_weighted_spread"
         ].item() == pytest.approx(actual["time_weighted_spread"].iloc[0], rel=1e-12)

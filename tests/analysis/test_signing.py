@@ -101,7 +101,7 @@ def test_accuracy_against_known_sides() -> None:
     quotes = pl.read_parquet(sample("btcusdt_quotes").path)
     truth = trades["aggressor"].replace_strict({"buy": 1, "sell": -1})
 
-    def right(method: Any, delay: str) -> float:
+    def right(method: Any, delay: str) -> Any:
         actual = analysis.trade_sign(trades, method, quotes=quotes, quote_delay=delay)
         return (actual["sign"] == truth).mean()
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MINUTE = 60_000_000_000
 
 
-def ohlc(values: list[None], prefix: str = "") -> dict[Any, Any]:
+def ohlc(values: list[Any], prefix: str = "") -> dict[Any, Any]:
     known = [value for value in values if is_number(value)]
     names = ("open", "high", "low", "close")
     if not known:
@@ -33,7 +33,7 @@ def ohlc(values: list[None], prefix: str = "") -> dict[Any, Any]:
     return {prefix + name: value for name, value in zip(names, four, strict=True)}
 
 
-def mid_of(row: Any) -> None:
+def mid_of(row: Any) -> float | None:
     bid, ask = row["bid_price"], row["ask_price"]
     return (bid + ask) / 2 if is_number(bid) and is_number(ask) else None
 

@@ -194,7 +194,7 @@ def test_noise_and_pilot() -> None:
 @settings(max_examples=40, deadline=None)
 @given(ticks(kinds=("trades",), most=25))
 def test_bipower_variation(frame: pl.DataFrame) -> None:
-    def wanted(logs: list[float]) -> tuple:
+    def wanted(logs: list[float]) -> tuple[Any, ...]:
         moves = [b - a for a, b in pairwise(logs)]
         bipower = math.pi / 2 * math.fsum(abs(a * b) for a, b in pairwise(moves))
         whole = variance(logs)

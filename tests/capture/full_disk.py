@@ -109,6 +109,8 @@ def replay() -> Replay:
 class Stage:
     """A capture on a disk."""
 
+    store: Any
+
     def __init__(self, disk: SmallDisk | SmallFiles) -> None:
         self.disk = disk
         self.store = Store(disk.root)
@@ -124,7 +126,7 @@ class Stage:
         self.until(lambda: self.stream["ticks"] > 50)
 
     @property
-    def stream(self) -> dict:
+    def stream(self) -> dict[Any, Any]:
         return self.capture.status()["status"]["contracts"]["1"]["streams"]["bid_ask"]
 
     def until(self, holds: Callable[[], Any]) -> None:
@@ -179,7 +181,7 @@ def it_is_freed_before_memory_is_used_up(stage: Stage) -> None:
 
 def memory_is_used_up(stage: Stage) -> None:
     """Ticks beyond the limit are lost; coverage and sequence numbers show it."""
-    max_pending, recorder_module._MAX_PENDING = recorder_module._MAX_PENDING, 200
+    max_pending, recorder_module._MAX_PENDING = recorder_module._MAX_PENDING, 200  # type: ignore[misc]
     stage.disk.fill()
     stage.until(lambda: stage.stream["lost"] > 100)
     stage.disk.free()
@@ -187,7 +189,7 @@ def memory_is_used_up(stage: Stage) -> None:
     ticks = stage.stream["ticks"]
     stage.until(lambda: stage.stream["ticks"] > ticks + 50)
     stage.end()
-    recorder_module._MAX_PENDING = max_pending
+    recorder_module._MAX_PENDING = max_pending  # type: ignore[misc]
     lost = stage.capture._recorders[0].lost
     assert len(stage.stored_prices()) == len(stage.gateway.rows_sent(1, "bid_ask")) - lost
     assert stage.states() == ["captured", "disconnected", "captured"]
@@ -232,7 +234,10 @@ SCENES = {
         it_is_full_at_the_beginning,
     )
 }
-DISKS = {"small disk": SmallDisk, "small files": SmallFiles}
+DISKS: dict[str, type[SmallDisk | SmallFiles]] = {
+    "small disk": SmallDisk,
+    "small files": SmallFiles,
+}
 
 
 def play(kind: str, folder: Path) -> dict[str, str]:
@@ -262,6 +267,6 @@ def apart() -> list[str] | None:
 
 
 if __name__ == "__main__":
-    capture_module.SealProcess = SealedHere
+    capture_module.SealProcess = SealedHere  # type: ignore[assignment, attr-defined]
     played = play(sys.argv[1], Path(sys.argv[2]))
     json.dump(played, sys.stdout)

@@ -68,7 +68,8 @@ def report(recorder: type[Recorder], descriptor: int) -> None:
         mid_point(self, event, price)
         os.write(descriptor, TICK.pack(2, price))
 
-    recorder.quote, recorder.trade, recorder.mid_point = on_quote, on_trade, on_mid_point
+    patched: Any = recorder
+    patched.quote, patched.trade, patched.mid_point = on_quote, on_trade, on_mid_point
 
 
 def run(root: str, dsn: str, port: int, tracked: str, epoch: int, report_path: str) -> None:
@@ -77,8 +78,8 @@ def run(root: str, dsn: str, port: int, tracked: str, epoch: int, report_path: s
     def fast() -> int:
         return epoch + (_real() - epoch) * FAST
 
-    time.time_ns = recorder_module.time_ns = fast
-    capture_module.SealProcess = SealedHere
+    time.time_ns = recorder_module.time_ns = fast  # type: ignore[attr-defined]
+    capture_module.SealProcess = SealedHere  # type: ignore[assignment, attr-defined]
     report(Recorder, os.open(report_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
     signals: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: signals.append(number))

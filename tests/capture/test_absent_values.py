@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ START = 1_741_012_200 * SECOND  # 2025-03-03 14:30 UTC
 DOUBLE = sys.float_info.max
 XYZ = 77
 
-SENT = {
+SENT: dict[str, dict[str, list[Any]]] = {
     "last": {
         "price": [10.0, 11.0, 0.0, 0.0, DOUBLE],
         "size": [100.0, 2147483647.0, 0.0, 0.0, 5.0],
@@ -36,7 +36,7 @@ SENT = {
     },
     "mid_point": {"mid_price": [10.0, DOUBLE, 0.0, -1.0]},
 }
-STORED = {
+STORED: dict[str, dict[str, list[Any]]] = {
     "last": {
         "price": [10.0, 11.0, 0.0, 0.0, None],
         "size": [100.0, None, 0.0, 0.0, 5.0],

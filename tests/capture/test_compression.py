@@ -7,7 +7,7 @@ import time
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -82,7 +82,7 @@ def test_no_compression_by_default(
 
 
 def test_compression_skips_a_deleted_file(stage: Stage) -> None:
-    def compressor(*arguments: Path) -> None:
+    def compressor(*arguments: Any) -> NoReturn:
         raise AssertionError(arguments)
 
     path = stage.root / stage.keys[0].path
@@ -179,7 +179,7 @@ def test_only_ticks_of_the_compressed_file_wait(stage: Stage) -> None:
 
 
 def test_open_file_is_not_compressed(stage: Stage) -> None:
-    def compressor(*arguments: Path) -> None:
+    def compressor(*arguments: Any) -> NoReturn:
         raise AssertionError(arguments)
 
     stage.recorder.compress(stage.keys[1], "zstd", compressor)
@@ -208,13 +208,13 @@ def test_failed_compression_is_reported_once(stage: Stage, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("place", ["before the rename", "after the rename"])
 def test_failed_compression_leaves_a_true_index_row(stage: Stage, place: str) -> None:
-    def compressor(*arguments: Any) -> None:
+    def compressor(*arguments: Any) -> NoReturn:
         if place == "after the rename":
             compress_file(*arguments)
         raise StorageError("the sealing process ended")
 
     with pytest.raises(StorageError, match="the sealing process ended"):
-        stage.recorder.compress(stage.keys[0], "zstd", compressor)  # type: ignore[arg-type]
+        stage.recorder.compress(stage.keys[0], "zstd", compressor)
     assert stage.files()[0][:2] == (True, "none" if place == "before the rename" else "zstd")
 
 
@@ -224,12 +224,12 @@ def test_compression_killed_before_its_index_row_is_repaired_by_the_next_writer(
     class Killed(BaseException):
         pass
 
-    def compressor(*arguments: Any) -> None:
+    def compressor(*arguments: Any) -> NoReturn:
         compress_file(*arguments)
         raise Killed
 
     with pytest.raises(Killed):
-        stage.recorder.compress(stage.keys[0], "zstd", compressor)  # type: ignore[arg-type]
+        stage.recorder.compress(stage.keys[0], "zstd", compressor)
     assert stage.files()[0][0] is False
     stage.recorder.close()
     StreamAppender(stage.root, 1, "bid_ask", stage.index, fsync=None).close()

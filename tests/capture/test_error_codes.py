@@ -57,7 +57,7 @@ def begin(
     return start
 
 
-def streams_of(capture: Capture) -> dict[tuple[int, str], dict]:
+def streams_of(capture: Capture) -> dict[tuple[int, str], dict[Any, Any]]:
     contracts = capture.status()["status"]["contracts"]
     return {
         (int(number), kind): stream
@@ -480,7 +480,8 @@ def test_competing_session_takes_the_data(
 def test_tick_by_tick_limit_reached_until_a_line_is_free(
     begin: Callable[..., tuple[Gateway, Capture]], steady: Replay, store: Store
 ) -> None:
-    taken = Client(EventLog())
+    events: Any = EventLog()
+    taken = Client(events)
 
     def take(gateway: Any) -> None:
         taken.open("127.0.0.1", gateway.port, 11, 20.0)
@@ -704,7 +705,7 @@ def test_subscription_that_is_lost_repeatedly(
 
 
 def test_ticks_in_flight_at_a_new_subscription() -> None:
-    subscription = subscriptions.Subscription(recorder=None)
+    subscription = subscriptions.Subscription(recorder=None)  # type: ignore[arg-type]
     subscription.begin(1, 0.0)
     assert [subscription.accepts(request) for request in (1, 0)] == [True, False]
     subscription.begin(2, 1.0)
@@ -743,7 +744,14 @@ def test_every_code_has_a_text() -> None:
 
 def test_codes_of_ibapi_are_in_the_table() -> None:
     """Errors of the client, that are about no order, account, bar or news."""
-    ours = ("TICKBYTICKDATA", "REQCONTRACT", "STARTAPI", "CURRTIME", "SOCK", "INVALID_SYMBOL")
+    ours: tuple[str, ...] = (
+        "TICKBYTICKDATA",
+        "REQCONTRACT",
+        "STARTAPI",
+        "CURRTIME",
+        "SOCK",
+        "INVALID_SYMBOL",
+    )
     ours += ("CONNECT", "UPDATE_TWS", "UNKNOWN_ID", "BAD_", "PROTOBUF")
     pairs = {name: pair for name, pair in vars(ibapi_errors).items() if hasattr(pair, "errorCode")}
     numbers = {pair.errorCode for name, pair in pairs.items() if any(part in name for part in ours)}

@@ -115,13 +115,13 @@ class Service:
         out, err = self.process.communicate(timeout=60)
         return self.process.returncode, out, err
 
-    def status(self) -> dict:
+    def status(self) -> dict[Any, Any]:
         code, answer = ask_status(self.root)
         assert code == (0 if answer["status"]["running"] else 1)
         return answer["status"]
 
 
-def ask_status(root: Path, *more: Any) -> tuple[int, dict]:
+def ask_status(root: Path, *more: Any) -> tuple[int, dict[Any, Any]]:
     done = subprocess.run(
         [sys.executable, *COMMAND, "status", "--store", str(root), "--json", *more],
         capture_output=True,
@@ -350,7 +350,8 @@ def test_memory_stays_small(
     until(lambda: running.status().get("ticks") == replay.rows)
     running.process.stdin.write("tell\n")
     running.process.stdin.flush()
-    ready, _, _ = select.select([running.process.stdout], [], [], 30)
+    output: Any = running.process.stdout
+    ready, _, _ = select.select([output], [], [], 30)
     assert ready, running.end()
     report = json.loads(running.process.stdout.readline())
     assert HEAVY & set(report["modules"]) == set()

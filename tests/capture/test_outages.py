@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +81,7 @@ def test_fifty_drops(
     replay = samples.only([IBM], ["bid_ask", "all_last"]).head(20_000)
     gateway = serve(replay)
     for drop in range(50):
-        gateway.after(300 + 600 * drop, lambda lose=drop % 3: gateway.drop(lose=lose))
+        gateway.after(300 + 600 * drop, partial(gateway.drop, lose=drop % 3))
     capture = capturing(gateway, f"{IBM}:IBM:bid_ask;all_last", reconnect_delay=0.01)
     until(lambda: connections(capture) == 51, "it is dropped fifty times", 120)
     assert gateway.wait_finished()
@@ -221,7 +222,7 @@ def test_internal_error_is_reported_and_the_capture_goes_on(
         return apply_details(*arguments)
 
     monkeypatch.setattr(supervisor_module, "_FIRST_DELAY_SECONDS", 0.01)
-    capture._supervisor.subscriptions.apply_details = failing
+    capture._supervisor.subscriptions.apply_details = failing  # type: ignore[method-assign]
     for details in capture._supervisor.subscriptions.contracts.values():
         details.answered_at = details.requested_at = -float("inf")
     until(lambda: connections(capture) == 2)
@@ -252,7 +253,7 @@ def test_callback_that_raises_is_reported_and_the_capture_goes_on(
             raise ZeroDivisionError("an internal error")
         record(*tick)
 
-    recorder.quote = failing
+    recorder.quote = failing  # type: ignore[assignment]
     until(lambda: raised)
     more(capture)
     assert connections(capture) == 1
@@ -400,7 +401,7 @@ def played(
     postgres: EmbeddedServer,
 ) -> tuple[Any, Any]:
     """Errors by scene, on a full disk of this type, and the log."""
-    before = MOUNT if request.param == "small disk" else []
+    before: Any = MOUNT if request.param == "small disk" else []
     folder = tmp_path_factory.mktemp("disk")
     done = subprocess.run(
         [*before, sys.executable, Path(full_disk.__file__), request.param, folder],

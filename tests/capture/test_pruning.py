@@ -114,17 +114,20 @@ NOW = floor_hour(1_736_510_400_000_000_000)
 MINUTE = 60 * NANOSECONDS
 
 
+class CompleteIndex(MemoryIndex):
+    partial_answers = 0
+
+
 class Stage:
     """A stream that is captured without a break, in three hours; the last one is open."""
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = NOW + MINUTE
         monkeypatch.setattr(recorder_module, "time_ns", self.clock)
-        monkeypatch.setattr(maintenance.time, "time_ns", self.clock)
+        monkeypatch.setattr(time, "time_ns", self.clock)
         self.root = root
-        self.index = MemoryIndex()
+        self.index = CompleteIndex()
         self.failures: list[Any] = []
-        self.index.partial_answers = 0
         self.queued_index = QueuedIndex(self.index, self.failed)
         appender = StreamAppender(root, 1, "bid_ask", self.queued_index, fsync=None)
         ledger = resume_ledger(root, self.queued_index, 1, "bid_ask", "run")
@@ -292,4 +295,4 @@ def test_failed_deletion_is_reported_once(stage: Stage, monkeypatch: pytest.Monk
 
 
 def test_stop_without_start() -> None:
-    HourPruner(None, [], None, 1.0, print).stop()
+    HourPruner(None, [], None, 1.0, print).stop()  # type: ignore[arg-type]

@@ -24,7 +24,7 @@ class ControlledIndex(MemoryIndex):
     def __init__(self) -> None:
         self.is_answering = threading.Event()
         self.is_answering.set()
-        self.problem = None
+        self.problem: Exception | None = None
         self.attempts = 0
         super().__init__()
         self.order: list[Any] = []

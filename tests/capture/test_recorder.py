@@ -431,7 +431,7 @@ def test_a_capture_survives_a_torn_tick_that_cannot_be_taken_back(
     write = os.write
     refused: list[Any] = []
 
-    def half(descriptor: Any, data: Any) -> int:
+    def half(descriptor: Any, data: Any) -> Any:
         if refused:
             return broken(descriptor)
         refused.append(data)

@@ -66,7 +66,7 @@ def test_stopped_database_server(
     capture = capturing(gateway, TICKING)
     more(capture)
     server = start()
-    home = Path(conninfo_to_dict(server.dsn)["host"])
+    home = Path(str(conninfo_to_dict(server.dsn)["host"]))
     os.kill(int((home / "data" / "postmaster.pid").read_text().split()[0]), how)
     gateway.drop()  # which changes the coverage
     until(lambda: capture.status()["status"]["connections"] == 2)

@@ -165,7 +165,7 @@ def test_trades_may_be_silent_for_longer_than_quotes(
     until(lambda: state(capture, 1, "last") == "quiet")
     capture.stop()
 
-    def quiet_from(*key: int | str) -> int:
+    def quiet_from(*key: Any) -> int:
         rows = store.index.coverage([key[0]], [key[1]])
         return next(row.start_ns for row in rows if row.state == "quiet")
 

@@ -181,7 +181,7 @@ def test_results_go_to_standard_output_and_notes_to_standard_error(
 
 def test_a_closed_pipe_ends_the_command(sample: ibt.Store) -> None:
     command = [*PROGRAM, "load", "btcusdt", "bid_ask", "--json"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, **pipes) as process:
         assert process.stdout.readline().startswith(b'{"timestamp":')
         process.stdout.close()
@@ -295,7 +295,7 @@ def test_import(cli: Callable[..., Done], own: list[Any], tmp_path: Path) -> Non
     path = tmp_path / "trades.csv"
     path.write_text("when,px,volume,note\n34200000,236.5,100,x\n34200001,236.75,200,y\n")
     options = ["-c", "265598", "-t", "last", "--map", "timestamp=when", "--unit", "ms"]
-    contract = ["--symbol", "AAPL", "--exchange", "SMART", "--currency", "USD"]
+    contract: Any = ["--symbol", "AAPL", "--exchange", "SMART", "--currency", "USD"]
     result = cli("import", path, *options, *contract, *own, "--json").json
     assert {name: result[name] for name in ("read", "added", "known")} == {
         "read": 2,

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import ibticks as ibt
 import ibticks.coverage
+from ibticks._types import Interval, StreamKey
 from ibticks.calendar import to_ns
 from ibticks.config import TIME_MAX, TIME_MIN
 from ibticks.coverage import (
@@ -35,6 +36,8 @@ from ibticks.index import CoverageRecord, MemoryIndex
 from ibticks.schema import TickColumns, Values
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tests.captures import FakeCapture
 
 AAPL, MNQ = 265598, 711280073
@@ -67,7 +70,7 @@ def coverage(
     return Coverage(tuple(streams), tuple(spans), state_intervals)
 
 
-def brief(intervals: tuple[CoverageInterval, ...]) -> list[Any]:
+def brief(intervals: Iterable[CoverageInterval]) -> list[Any]:
     return [(value.start_ns - T0, value.end_ns - T0, value.state.value) for value in intervals]
 
 
@@ -490,17 +493,16 @@ def test_loading_a_frame_does_not_query_files_for_coverage(
 def test_as_frames(day: ibticks.Store) -> None:
     actual = asked(day, 0, HOUR).coverage()
     frame = actual.to_polars()
-    assert frame.schema == pl.Schema(
-        {
-            "contract_id": pl.UInt32,
-            "tick_type": pl.String,
-            "start": pl.Datetime("ns", "UTC"),
-            "end": pl.Datetime("ns", "UTC"),
-            "duration": pl.Duration("ns"),
-            "state": pl.String,
-            "reason": pl.String,
-        }
-    )
+    columns: dict[str, Any] = {
+        "contract_id": pl.UInt32,
+        "tick_type": pl.String,
+        "start": pl.Datetime("ns", "UTC"),
+        "end": pl.Datetime("ns", "UTC"),
+        "duration": pl.Duration("ns"),
+        "state": pl.String,
+        "reason": pl.String,
+    }
+    assert frame.schema == pl.Schema(columns)
     assert frame["duration"].to_list() == [
         state_interval.duration for state_interval in actual.state_intervals
     ]
@@ -647,7 +649,7 @@ def test_a_long_report_lists_the_longest_gaps() -> None:
     assert len(lines) == 24
 
 
-def picture(value: Coverage) -> ElementTree.Element[str]:
+def picture(value: Coverage) -> Any:
     """Render a coverage as SVG and parse it as XML, which fails on a mistake."""
     text = render_svg(value)
     assert not re.search(r"<script|href|url\(|https?://(?!www\.w3\.org/2000/svg)", text)
@@ -729,8 +731,8 @@ def test_several_intervals_are_drawn_side_by_side() -> None:
 def test_symbols_and_reasons_are_escaped() -> None:
     evil = "<script>'\"&"
     actual = Coverage(
-        ((AAPL, "last"),),
-        ((T0, T0 + 9),),
+        (StreamKey(AAPL, "last"),),
+        (Interval(T0, T0 + 9),),
         (interval(0, 9, "quiet", evil),),
         label=evil,
         symbols={AAPL: evil},

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import polars as pl
@@ -21,7 +21,7 @@ from ibticks.index import MemoryIndex
 from ibticks.schema import TickColumns, Values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from ibticks import Store
     from tests.captures import FakeCapture
@@ -178,7 +178,7 @@ def test_a_writer_that_is_no_capture(store: Store) -> None:
 
 def test_an_index_that_does_not_answer_is_not_live(store: Store, capture: FakeCapture) -> None:
     class Gone(MemoryIndex):
-        def coverage(self, *_: Sequence[int] | None) -> None:
+        def coverage(self, *_: Any) -> NoReturn:
             raise TickIndexError("the server is gone")
 
     (state,) = feed_states(store.root, Gone(), [(AAPL, "last")], now_ns=NOW)
@@ -192,10 +192,10 @@ def test_the_streams_of_a_store_and_of_a_live_stream(store: Store, capture: Fake
     states = store.feed_states()
     assert [state.tick_type for state in states] == ["last", "mid_point"]
     # The reason has the seconds since the last tick, which go on between two calls.
-    facts = [replace(state, reason=None) for state in states]
-    assert [replace(state, reason=None) for state in store.feed_states("AAPL")] == facts
+    facts = [replace(state, reason="") for state in states]
+    assert [replace(state, reason="") for state in store.feed_states("AAPL")] == facts
     [trades] = store.feed_states(tick_types="last")
-    assert replace(trades, reason=None) == facts[0]
+    assert replace(trades, reason="") == facts[0]
     assert states[0].condition is FeedCondition.QUIET, "by the clock it is years ago"
     with store.live("AAPL", ["last", "mid_point"], "1h", now="last_tick") as live:
         assert [state.condition for state in live.feed_states()] == ["quiet", "no capture"]

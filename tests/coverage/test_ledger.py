@@ -88,7 +88,7 @@ def state_at(rows: list[CoverageRecord], instant: int) -> CoverageState | None:
 class Truth:
     """The true states of a stream over time, as a plain list."""
 
-    state_intervals: list[list]
+    state_intervals: list[list[Any]]
     fills: list[tuple[int, int]]
 
     def turn(self, time_ns: int, state: CoverageState | None) -> None:

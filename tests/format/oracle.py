@@ -138,7 +138,7 @@ def lenient_row(payload: bytes, columns: tuple[str, ...] = ALL) -> Row | None:
     """
     loose, entry_class = _loose_classes()
     # To an empty message every field is unknown, and keeps its place.
-    top = UnknownFieldSet(empty_pb2.Empty.FromString(payload))
+    top: Any = UnknownFieldSet(empty_pb2.Empty.FromString(payload))
     message = loose()
     case = 0
     tick: list[Any] = []
@@ -189,7 +189,7 @@ def _text(value: Any) -> Any:
 
 
 @functools.cache
-def _loose_classes() -> tuple[type, type]:
+def _loose_classes() -> tuple[Any, Any]:
     """StreamMessage with bytes for strings and for the members of the oneof other than ticks.
 
     Its map is a list of entries, which shows the entries that the runtime would set aside.
@@ -213,9 +213,12 @@ def _loose_classes() -> tuple[type, type]:
     Timestamp.DESCRIPTOR.file.CopyToProto(stamp)
     pool.Add(stamp)
     pool.Add(file)
-    actual = pool.FindMessageTypeByName("loose.StreamMessage")
-    entry: Any = pool.FindMessageTypeByName("loose.StreamMessage.MetadataEntry")
-    return message_factory.GetMessageClass(actual), message_factory.GetMessageClass(entry)
+    message_class = pool.FindMessageTypeByName("loose.StreamMessage")
+    entry_class = pool.FindMessageTypeByName("loose.StreamMessage.MetadataEntry")
+    return (
+        message_factory.GetMessageClass(message_class),
+        message_factory.GetMessageClass(entry_class),
+    )
 
 
 # --- columns to rows and back ---------------------------------------------------------------------
@@ -276,7 +279,7 @@ def _column(field: Field, cells: list[Any]) -> Any:
             codes, values = _encoded([key for key, _ in pairs] + [item for _, item in pairs])
             return MapColumn(_offsets(cells), codes[: len(pairs)], codes[len(pairs) :], values)
     valid = np.array([cell is not None for cell in cells], dtype=np.bool_)
-    bits = np.uint64 if field.type is FieldType.FLOAT else _DTYPES[field.type]
+    bits: Any = np.uint64 if field.type is FieldType.FLOAT else _DTYPES[field.type]
     numbers = np.array([1 if cell is None else cell for cell in cells], dtype=bits)
     return Values(numbers.view(_DTYPES[field.type]), None if valid.all() else valid)
 

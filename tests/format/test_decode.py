@@ -42,7 +42,7 @@ from .strategies import PATIENT, rows, streams
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-TICK = {
+TICK: dict[str, Any] = {
     "timestamp": 1_381_239_001_123_456_789,
     "contract_id": 8314,
     "tick_type": "all_last",
@@ -647,11 +647,12 @@ HOLDERS = {
 def test_texts_must_be_utf8(column: str, around: bytes) -> None:
     for text in GOOD_TEXTS:
         payload = HOLDERS[column](around + text.encode() + around)
-        assert decoded(payload, columns=(column,)) == [only(lenient_row(payload), (column,))]
+        row: Any = lenient_row(payload)
+        assert decoded(payload, columns=(column,)) == [only(row, (column,))]
     plain = HOLDERS[column](b"~" * 20)
-    for text in BAD_TEXTS:
+    for wrong in BAD_TEXTS:
         # After one like it, so that it may be read by its shape.
-        shaped = HOLDERS[column]((around + text + around).ljust(20, b"~"))
+        shaped = HOLDERS[column]((around + wrong + around).ljust(20, b"~"))
         decoder = Decoder([column])
         buffer = framed(plain, plain, shaped, plain)
         with pytest.raises(CorruptFileError) as caught:

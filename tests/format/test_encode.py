@@ -31,7 +31,7 @@ TICK = dict.fromkeys(COLUMNS) | {
 }
 
 
-def written(some: list[dict]) -> bytes:
+def written(some: list[dict[Any, Any]]) -> bytes:
     return framed(*map(payload_of, some))
 
 
@@ -230,9 +230,10 @@ def test_a_contract_id_must_fit_its_type(contract_id: int) -> None:
 
 def test_text_must_be_text() -> None:
     half = "\ud800"
+    codes = np.zeros(1, np.int32)
     for column in (
-        {"exchange": StringColumn(np.zeros(1, np.int32), (half,))},
-        {"metadata": MapColumn(np.array([0, 1]), *np.zeros((2, 1), np.int32), (half,))},
+        {"exchange": StringColumn(codes, (half,))},
+        {"metadata": MapColumn(np.array([0, 1]), codes, codes, (half,))},
     ):
         ticks = TickColumns(1, TIME_ONLY.columns | column)
         with pytest.raises(InputError, match="surrogate"):

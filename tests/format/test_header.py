@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given, settings
@@ -122,9 +124,8 @@ def test_headers_without_padding_are_read(header: Header, body: bytes) -> None:
     payload = message_of(header).SerializeToString()
     read = read_header(framed(payload) + body)
     assert read.frame_bytes == 4 + len(payload)
-    assert read == Header(
-        *(getattr(header, name) for name in Header.__slots__[:-1]), frame_bytes=4 + len(payload)
-    )
+    fields: dict[str, Any] = {name: getattr(header, name) for name in Header.__slots__[:-1]}
+    assert read == Header(**fields, frame_bytes=4 + len(payload))
 
 
 def test_a_header_of_an_older_writer() -> None:

@@ -98,7 +98,7 @@ def decoding() -> Callable[[], None]:
     return once
 
 
-def encoding() -> Callable[[], list[None]]:
+def encoding() -> Callable[[], list[Any]]:
     encoder = Encoder(TICKS)
     return lambda: [None for _ in encoder.chunks()]
 

@@ -26,7 +26,8 @@ from ibticks.tick_stream_pb2 import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from google.protobuf.message import Message
+
 
 TICK = {
     "type": "tick",
@@ -83,10 +84,10 @@ INFO = {
         "stream_config": {"tick_type": "last", "limit": 0, "timeout_seconds": 2**32 - 1},
     },
 }
-EXAMPLES = [TICK, ERROR, COMPLETE, INFO]
+EXAMPLES: list[dict[str, Any]] = [TICK, ERROR, COMPLETE, INFO]
 
 
-def with_data(message: dict[str, Collection[str]], /, **changes: Any) -> dict[Any, Any]:
+def with_data(message: dict[str, Any], /, **changes: Any) -> dict[Any, Any]:
     return {**message, "data": {**message["data"], **changes}}
 
 
@@ -102,7 +103,7 @@ def refused(message: Any) -> ProtocolError:
 
 
 @pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: message["type"])
-def test_every_type_survives_a_round_trip(message: dict[str, Collection[str]]) -> None:
+def test_every_type_survives_a_round_trip(message: dict[str, Any]) -> None:
     assert from_protobuf(to_protobuf(message)) == message
     assert decode_message(encode_message(message)) == message
     assert list(from_protobuf(to_protobuf(message))) == list(message)
@@ -265,7 +266,7 @@ def test_a_missing_key_is_named(key: str) -> None:
         (INFO, "status"),
     ],
 )
-def test_a_missing_data_key_is_named(message: dict[str, Collection[str]], key: str) -> None:
+def test_a_missing_data_key_is_named(message: dict[str, Any], key: str) -> None:
     data = {name: value for name, value in message["data"].items() if name != key}
     assert refused({**message, "data": data}).context["key"] == f"data.{key}"
 
@@ -299,7 +300,7 @@ def test_type_and_payload_must_agree() -> None:
                 assert refused({**message, "data": other["data"]}).context["key"].startswith("data")
 
 
-BAD_VALUES = {
+BAD_VALUES: dict[int, list[Any]] = {
     FieldDescriptor.TYPE_STRING: [5, None, True, b"x", ["x"], "\ud800"],
     FieldDescriptor.TYPE_BOOL: [0, 1, None, "true", 1.0],
     FieldDescriptor.TYPE_DOUBLE: [True, None, "1.5", [1], 2**53 + 1, 10**400, -(10**400)],
@@ -308,11 +309,10 @@ BAD_VALUES = {
     FieldDescriptor.TYPE_INT64: [-(2**63) - 1, 2**63, 1.0, False, None, "5"],
     FieldDescriptor.TYPE_MESSAGE: [None, 5, "x", [], [("symbol", "IBM")]],
 }
+PAYLOADS: tuple[type[Message], ...] = (TickData, ErrorData, CompleteData, InfoData)
 CASES = [
     (message, field.name, value)
-    for message, payload in zip(
-        EXAMPLES, (TickData, ErrorData, CompleteData, InfoData), strict=True
-    )
+    for message, payload in zip(EXAMPLES, PAYLOADS, strict=True)
     for field in payload.DESCRIPTOR.fields
     for value in ([None, "x", 5, ["x", 5]] if field.is_repeated else BAD_VALUES[field.type])
 ]
@@ -324,7 +324,7 @@ CASES = [
     ids=[f"{message['type']}-{name}-{value!a:.20}" for message, name, value in CASES],
 )
 def test_a_value_of_the_wrong_type_or_out_of_range_is_refused_by_name(
-    message: dict[str, Collection[str]], name: Any, value: Any
+    message: dict[str, Any], name: Any, value: Any
 ) -> None:
     error = refused(with_data(message, **{name: value}))
     assert error.context["key"].startswith(f"data.{name}")

@@ -91,7 +91,9 @@ class Streams(RuleBasedStateMachine):
     )
     def begin(self, contract_id: Any, stream_id: Any) -> None:
         self.identity = contract_id, stream_id
-        self.encoders = {kind: TickEncoder(contract_id, kind, stream_id) for kind in TICK_TYPES}
+        self.encoders: dict[str, Any] = {
+            kind: TickEncoder(contract_id, kind, stream_id) for kind in TICK_TYPES
+        }
 
     def check(self, frame: bytes, tick_type: str, time_ns: Any, **values: Any) -> None:
         contract_id, stream_id = self.identity
@@ -191,9 +193,14 @@ def test_encoded_ticks_decode_to_the_same_values(ticks: list[Any]) -> None:
 
 def test_the_cache_of_texts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tick_encoder, "_MOST_TEXTS", 10)
-    encoder = TickEncoder(1, "last", "")
+    encoder: Any = TickEncoder(1, "last", "")
     for number in [*range(35), *range(35)]:
-        values = {"price": 1.0, "size": 2.0, "exchange": f"E{number}", "conditions": ["T"]}
+        values: dict[str, Any] = {
+            "price": 1.0,
+            "size": 2.0,
+            "exchange": f"E{number}",
+            "conditions": ["T"],
+        }
         flags = {"past_limit": False, "unreported": False}
         frame = encoder.trade(NOW, *values.values(), number, 5)
         wanted = runtime(1, "last", "", NOW, **values, sequence=number, **flags, exchange_time=5)
@@ -203,9 +210,15 @@ def test_the_cache_of_texts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("size", [16_383, 16_384, 1 << 21])
 def test_long_texts(size: int) -> None:
-    values = {"price": 1.0, "size": 2.0, "exchange": "E" * size, "conditions": ["T" * size] * 2}
+    values: dict[str, Any] = {
+        "price": 1.0,
+        "size": 2.0,
+        "exchange": "E" * size,
+        "conditions": ["T" * size] * 2,
+    }
     flags = {"past_limit": True, "unreported": True}
-    frame = TickEncoder(1, "last", "s").trade(NOW, *values.values(), 1, 5, *flags.values())
+    encoder: Any = TickEncoder(1, "last", "s")
+    frame = encoder.trade(NOW, *values.values(), 1, 5, *flags.values())
     assert frame == runtime(1, "last", "s", NOW, **values, sequence=1, **flags, exchange_time=5)
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_DTYPES = {
+_DTYPES: dict[FieldType, Any] = {
     FieldType.TIME: np.int64,
     FieldType.SECONDS: np.int64,
     FieldType.UINT32: np.uint32,
@@ -49,7 +49,7 @@ _VALUES = {
 }
 
 
-def columns_of_rows(rows: list[dict]) -> TickColumns:
+def columns_of_rows(rows: list[dict[Any, Any]]) -> TickColumns:
     """Rows (dicts, None where absent) as the decoder would give them."""
     made: dict[str, Any] = {}
     for field in COLUMNS.values():
@@ -76,7 +76,7 @@ def columns_of_rows(rows: list[dict]) -> TickColumns:
     return TickColumns(len(rows), made)
 
 
-def rows_of_columns(ticks: TickColumns) -> list[dict]:
+def rows_of_columns(ticks: TickColumns) -> list[dict[Any, Any]]:
     """The inverse, without numpy: return the values of each tick."""
     listed = {}
     for name, column in ticks.columns.items():
@@ -147,7 +147,7 @@ def any_rows() -> st.SearchStrategy[list[Any]]:
 @pytest.fixture(scope="session")
 def quotes_and_trades() -> list[Any]:
     """Rows of two tick types, every column, things present and absent."""
-    absent = {
+    absent: dict[str, Any] = {
         **dict.fromkeys(["price", "size", "bid_price", "bid_size", "ask_price", "ask_size"]),
         **dict.fromkeys(["mid_price", "exchange", "sequence", "past_limit", "unreported"]),
         **dict.fromkeys(["bid_past_low", "ask_past_high", "exchange_time"]),

@@ -160,7 +160,13 @@ def test_unused_categories_are_ignored() -> None:
     "kind", [pa.decimal128(18, 4), pa.decimal256(50, 9), pa.decimal128(38, 18)]
 )
 def test_decimals_are_the_nearest_floats(kind: Any) -> None:
-    texts = [*(f"{n}.{n % 10}7" for n in range(100, 1100)), "-37.63", "0.0001", "100.10", None]
+    texts: list[Any] = [
+        *(f"{n}.{n % 10}7" for n in range(100, 1100)),
+        "-37.63",
+        "0.0001",
+        "100.10",
+        None,
+    ]
     exact = [None if one is None else Decimal(one) for one in texts]
     table = pa.table({"timestamp": [NOW] * len(texts), "price": pa.array(exact, kind)})
     ticks = from_arrow(table, **WHO)

@@ -32,7 +32,7 @@ class Hours:
     """Files of one hour, contract and tick type; it prunes as a reader does, and writes down."""
 
     parts: dict[tuple[int, int, str], TickColumns]
-    asked: list[dict] = field(default_factory=list)
+    asked: list[dict[Any, Any]] = field(default_factory=list)
     read: list[tuple[int, int, str]] = field(default_factory=list)
     closed: int = 0
 
@@ -99,13 +99,13 @@ def test_a_lazy_frame_has_the_schema_of_the_eager_one(hours: Hours, eager: pl.Da
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_everything(hours: Hours, eager: pl.DataFrame, engine: str) -> None:
+def test_everything(hours: Hours, eager: pl.DataFrame, engine: Any) -> None:
     assert scan(COLUMNS, hours).collect(engine=engine).equals(eager)
     assert hours.closed == 1
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_only_the_columns_used_are_read(hours: Hours, eager: pl.DataFrame, engine: str) -> None:
+def test_only_the_columns_used_are_read(hours: Hours, eager: pl.DataFrame, engine: Any) -> None:
     lazy = scan(COLUMNS, hours)
     mean = lazy.filter(pl.col("exchange") == "P").select(pl.col("price").mean()).collect()
     assert mean.item() == eager.filter(pl.col("exchange") == "P")["price"].mean()
@@ -149,7 +149,7 @@ def test_only_the_columns_used_are_read(hours: Hours, eager: pl.DataFrame, engin
     ],
 )
 def test_only_the_hours_of_the_filter_are_read(
-    hours: Hours, eager: pl.DataFrame, engine: str, where: pl.Expr, expected: list[int]
+    hours: Hours, eager: pl.DataFrame, engine: Any, where: pl.Expr, expected: list[int]
 ) -> None:
     collected = scan(COLUMNS, hours).filter(where).collect(engine=engine)
     assert collected.equals(eager.filter(where))
@@ -185,7 +185,7 @@ def test_only_the_streams_of_the_filter_are_read(
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_head_stops_reading(hours: Hours, eager: pl.DataFrame, engine: str) -> None:
+def test_a_head_stops_reading(hours: Hours, eager: pl.DataFrame, engine: Any) -> None:
     lazy = scan(COLUMNS, hours)
     assert lazy.head(7).collect(engine=engine).equals(eager.head(7))
     assert read_hours(hours) == [0]
@@ -195,7 +195,7 @@ def test_a_head_stops_reading(hours: Hours, eager: pl.DataFrame, engine: str) ->
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_filter_of_a_head_counts_every_row(
-    hours: Hours, eager: pl.DataFrame, engine: str
+    hours: Hours, eager: pl.DataFrame, engine: Any
 ) -> None:
     where = time >= START + timedelta(hours=1)
     collected = scan(COLUMNS, hours).head(30).filter(where).collect(engine=engine)

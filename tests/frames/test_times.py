@@ -168,10 +168,10 @@ class Nameless(tzinfo):
 
     _zone = ZoneInfo(NEW_YORK)
 
-    def utcoffset(self, when: datetime | None) -> None:
+    def utcoffset(self, when: datetime | None) -> timedelta | None:
         return None if when is None else when.replace(tzinfo=self._zone).utcoffset()
 
-    def dst(self, when: datetime | None) -> None:
+    def dst(self, when: datetime | None) -> timedelta | None:
         return None if when is None else when.replace(tzinfo=self._zone).dst()
 
     def tzname(self, when: datetime | None) -> str:

@@ -19,6 +19,8 @@ from ibticks.schema import COLUMNS, StringColumn, TickColumns, Values
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
+
 ALL = list(COLUMNS)
 
 
@@ -73,14 +75,14 @@ def test_absent_values_are_null_and_nan_is_not(
 
 def test_numbers_are_not_copied() -> None:
     rows = 1000
-    given_arrays = {
+    given_arrays: dict[str, NDArray[Any]] = {
         "timestamp": np.arange(rows, dtype=np.int64),
         "contract_id": np.full(rows, 5, dtype=np.uint32),
         "price": np.random.default_rng(1).random(rows),
         "sequence": np.arange(rows, dtype=np.uint64),
     }
     codes = np.zeros(rows, dtype=np.int32)
-    columns = {name: Values(array) for name, array in given_arrays.items()}
+    columns: dict[str, Any] = {name: Values(array) for name, array in given_arrays.items()}
     part = TickColumns(rows, columns | {"tick_type": StringColumn(codes, ("last",))})
     table = to_table([part, TickColumns(0, {})], ["tick_type", *given_arrays])
     for name, array in given_arrays.items():

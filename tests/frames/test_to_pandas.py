@@ -76,7 +76,7 @@ def test_the_frame_is_writable(
     ticks: Callable[..., TickColumns], quotes_and_trades: list[Any]
 ) -> None:
     made = ticks([dict(row, price=1.0) for row in quotes_and_trades])
-    frame = to_pandas(to_table([made], ALL))
+    frame: Any = to_pandas(to_table([made], ALL))
     frame.loc[0, "price"] = 5.0
     frame.loc[0, "timestamp"] = frame.loc[1, "timestamp"]
     frame.loc[0, "contract_id"] = 9
@@ -115,7 +115,8 @@ def test_other_indexes() -> None:
     frame = pd.DataFrame({"price": [1.0, 2.0, 3.0], "exchange": ["P", "Q", "P"]})
     assert from_pandas(frame[frame["price"] > 1]).column_names == ["price", "exchange"]
     assert from_pandas(frame.set_index("exchange")).column_names == ["exchange", "price"]
-    assert from_pandas(frame.set_index(["exchange", frame.index])).num_columns == 2
+    levels: Any = ["exchange", frame.index]
+    assert from_pandas(frame.set_index(levels)).num_columns == 2
 
 
 def test_frames_of_pandas_that_cannot_be_read() -> None:

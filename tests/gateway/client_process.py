@@ -23,7 +23,7 @@ class Listener(EWrapper, EClient):
         EClient.__init__(self, self)
         self.ready = threading.Event()
         self.served = threading.Event()
-        self.quotes: list[tuple] = []
+        self.quotes: list[tuple[Any, ...]] = []
         self.codes: list[int] = []
 
     def nextValidId(self, order_id: Any) -> None:  # noqa: N802

@@ -32,7 +32,7 @@ def request(*fields: object) -> bytes:
 
 def contract_fields(
     con_id: int = 0, symbol: str = "", sec_type: str = "", exchange: str = "", currency: str = ""
-) -> tuple:
+) -> tuple[Any, ...]:
     return (con_id, symbol, sec_type, "", "0", "", "", exchange, "", currency, "", "")
 
 
@@ -167,9 +167,9 @@ class Official(EWrapper, EClient):
         self.next_id: int | None = None
         self.accounts = ""
         self.errors: list[tuple[int, int, str]] = []
-        self.ticks: defaultdict[int, list[tuple]] = defaultdict(list)
-        self.details: defaultdict[int, list] = defaultdict(list)
-        self.past: dict[int, list] = {}
+        self.ticks: defaultdict[int, list[tuple[Any, ...]]] = defaultdict(list)
+        self.details: defaultdict[int, list[Any]] = defaultdict(list)
+        self.past: dict[int, list[Any]] = {}
         self.times: list[int] = []
         self.closed = threading.Event()
         self.connect("127.0.0.1", port, client_id)
@@ -177,7 +177,7 @@ class Official(EWrapper, EClient):
         self.runner.start()
         self.receiver = self.reader
 
-    def wait(self, holds: Callable[[], bool]) -> None:
+    def wait(self, holds: Callable[..., Any]) -> None:
         with self.recorded:
             assert self.recorded.wait_for(holds, TIMEOUT_SECONDS), "the client got no such callback"
 
@@ -296,17 +296,17 @@ def contract(con_id: int) -> Contract:
     return made
 
 
-def expected(stream: TickStream, first: int = 0, last: int | None = None) -> list[tuple]:
+def expected(stream: TickStream, first: int = 0, last: int | None = None) -> list[tuple[Any, ...]]:
     """The ticks of a stream in the form of :class:`Official`, from its columns."""
     part = stream.take(slice(first, last)).columns
     seconds = part.numbers("exchange_time").tolist()
     if stream.tick_type == "mid_point":
         return list(zip(seconds, part.numbers("mid_price").tolist(), strict=True))
     if stream.tick_type == "bid_ask":
-        names = ("bid_price", "ask_price", "bid_size", "ask_size", "bid_past_low", "ask_past_high")
-        columns = [part.numbers(name).tolist() for name in names]
+        sides = ("bid_price", "ask_price", "bid_size", "ask_size", "bid_past_low", "ask_past_high")
+        columns = [part.numbers(name).tolist() for name in sides]
         return list(zip(seconds, *columns, strict=True))
-    names: Any = ("price", "size", "past_limit", "unreported")
+    names = ("price", "size", "past_limit", "unreported")
     columns = [part.numbers(name).tolist() for name in names]
     exchange, conditions = part.columns["exchange"], part.columns["conditions"]
     exchanges = [exchange.values[code] for code in exchange.codes.tolist()]

@@ -27,9 +27,9 @@ QUOTES = 4000
 @pytest.fixture
 def listen() -> Iterator[Callable[..., subprocess.Popen[Any]]]:
     """Start official clients in separate processes; terminate them after the test."""
-    started: list[subprocess.Popen] = []
+    started: list[subprocess.Popen[str]] = []
 
-    def start(gateway: Any, client_id: int, how: str) -> subprocess.Popen:
+    def start(gateway: Any, client_id: int, how: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [
                 sys.executable,

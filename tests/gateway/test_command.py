@@ -24,9 +24,9 @@ _MAIN = "from ibticks.cli import main; main()"
 @pytest.fixture
 def command() -> Iterator[Callable[..., subprocess.Popen[Any]]]:
     """Start the command; terminate it after the test."""
-    started: list[subprocess.Popen] = []
+    started: list[subprocess.Popen[str]] = []
 
-    def start(*arguments: str) -> subprocess.Popen:
+    def start(*arguments: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-c", _MAIN, "gateway", *arguments],
             stdout=subprocess.PIPE,

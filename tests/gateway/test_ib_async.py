@@ -101,6 +101,7 @@ def test_ticks(ticks: Replay, serve: Callable[..., Gateway], tick_type: Any) -> 
     got = run(serve(), talk)
     # It keeps its own time of arrival instead of IB's.
     wanted = [tick[1:] for tick in expected(ticks.streams[1, tick_type])]
+    seen: list[tuple[Any, ...]]
     match tick_type:
         case "bid_ask":
             seen = [(t.bidPrice, t.askPrice, t.bidSize, t.askSize, *quote_flags(t)) for t in got]

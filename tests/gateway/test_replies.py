@@ -38,7 +38,7 @@ FUTURE = GatewayContract(
 class Recorded(EWrapper):
     def __init__(self) -> None:
         super().__init__()
-        self.calls: list[tuple] = []
+        self.calls: list[tuple[Any, ...]] = []
 
     def error(self, *arguments: Any) -> None:
         self.calls.append(arguments)
@@ -49,7 +49,7 @@ class Recorded(EWrapper):
 
 class RecordedByIbAsync:
     def __init__(self) -> None:
-        self.calls: list[tuple] = []
+        self.calls: list[tuple[Any, ...]] = []
 
     def error(self, *arguments: Any) -> None:
         self.calls.append(arguments)
@@ -58,7 +58,7 @@ class RecordedByIbAsync:
         self.calls.append(arguments)
 
 
-def ibapi_hears(version: int, frame: bytes) -> tuple:
+def ibapi_hears(version: int, frame: bytes) -> tuple[Any, ...]:
     received = Recorded()
     fields = read_fields(frame[4:])
     Decoder(received, version).interpret(fields[1:], int(fields[0]))
@@ -66,7 +66,7 @@ def ibapi_hears(version: int, frame: bytes) -> tuple:
     return call
 
 
-def ib_async_hears(version: int, frame: bytes) -> tuple:
+def ib_async_hears(version: int, frame: bytes) -> tuple[Any, ...]:
     received: Any = RecordedByIbAsync()
     fields = frame[4:].decode().split("\0")[:-1]
     ib_async.decoder.Decoder(received, version).interpret(fields)

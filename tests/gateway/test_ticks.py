@@ -26,13 +26,13 @@ class Recorded(Official):
     """The official client's callbacks without a connection."""
 
     def __init__(self) -> None:
-        self.ticks = {1: []}
+        self.ticks: Any = {1: []}
 
     def _note(self, note: Callable[[], None]) -> None:
         note()
 
 
-def record(frames: list[bytes]) -> list[tuple]:
+def record(frames: list[bytes]) -> list[tuple[Any, ...]]:
     listener = Recorded()
     decoder = Decoder(listener, 200)
     for frame in frames:

@@ -51,12 +51,12 @@ def run(root: str, dsn: str, port: int, page_ticks: int, at: int, where: list[st
     """Backfill all there is, and die at a step."""
     with ibt.open(root, dsn=dsn) as store:
         if "page" in where:
-            HistoryClient.page = dying(HistoryClient.page, at)
+            HistoryClient.page = dying(HistoryClient.page, at)  # type: ignore[method-assign]
         if "append" in where:
-            StreamAppender.append_frames = dying(StreamAppender.append_frames, at)
+            StreamAppender.append_frames = dying(StreamAppender.append_frames, at)  # type: ignore[method-assign]
         if "index" in where:
-            JournaledIndex.put_files = dying(JournaledIndex.put_files, at)
-            JournaledIndex.put_coverage = dying(JournaledIndex.put_coverage, at)
+            JournaledIndex.put_files = dying(JournaledIndex.put_files, at)  # type: ignore[method-assign]
+            JournaledIndex.put_coverage = dying(JournaledIndex.put_coverage, at)  # type: ignore[method-assign]
         if "seal" in where:
             seal = dying(seal_files, at)
             backfill_module.fill_gaps.__kwdefaults__["sealer"] = seal

@@ -74,9 +74,10 @@ def gap() -> tuple[int, int]:
 def fill(store: ibt.Store) -> Callable[..., ibt.BackfillResult]:
     """Backfills of the store from a gateway."""
 
-    def run(gateway: int, *what: Any, **how: Any) -> ibt.BackfillResult:
+    def run(gateway: Gateway | int, *what: Any, **how: Any) -> ibt.BackfillResult:
         port = gateway if isinstance(gateway, int) else gateway.port
-        return ibt.backfill(store, *what, **{"port": port, "pacing": FAST} | how)
+        options: dict[str, Any] = {"port": port, "pacing": FAST} | how
+        return ibt.backfill(store, *what, **options)
 
     return run
 
@@ -185,6 +186,7 @@ def test_a_server_that_cuts_seconds_causes_no_duplicates(
     # All but what is behind the cut of a second that is longer than a page.
     lost = whole - there
     assert lost.total() == 2500 - 1000
+    second: Any
     [second] = {tick[-1] for tick in lost}
     assert int(second.timestamp()) == crowded.start_ns // SECOND + 5
     check_index(store.root, store.index)

@@ -198,8 +198,8 @@ def test_files_of_a_killed_backfill_are_sealed_by_the_next_capture(
     left = StreamAppender(store.root, 1, "bid_ask", store.index, fsync=None, backfill=True)
     tick = HistoricalTick(live.begin - 7200, (1.0, 1.0, 2.0, 1.0), flags=(False, False))
     left.append_frames(encode_tick(tick, 1, "bid_ask", "killed"), tick.time * SECOND)
-    for file in left._open.values():
-        file.close()
+    for opened in left._open.values():
+        opened.close()
     left._stream_lock.release()
     [file] = store.index.files()
     assert not file.sealed

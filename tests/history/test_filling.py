@@ -273,7 +273,7 @@ def die_after(filler: StreamFiller, steps: Any, *, is_written: Any) -> None:
             raise Killed
         plain(frames, time_ns)
 
-    filler._appender.append_frames = append
+    filler._appender.append_frames = append  # type: ignore[method-assign]
 
 
 def leave_as_it_is(filler: StreamFiller) -> None:

@@ -35,7 +35,7 @@ def error(req_id: int, code: int, text: str) -> bytes:
 
 
 @pytest.fixture
-def asking() -> Iterator[Callable[..., HistoryClient]]:
+def asking() -> Iterator[Callable[..., Any]]:
     """Connections to servers that answer each request by the next of these functions."""
     opened = []
 
@@ -68,7 +68,7 @@ def mid_points(history: HistoryClient, start: int = T0) -> list[Any]:
     return [tick.time for tick in history.page(1, "SMART", "mid_point", start, 1000)]
 
 
-def test_a_page_request_has_the_format_of_ib(asking: Callable[..., HistoryClient]) -> None:
+def test_a_page_request_has_the_format_of_ib(asking: Callable[..., Any]) -> None:
     history = asking(lambda req: page(req, T0, T0 + 1))
     assert history.page(265598, "SMART", "mid_point", T0, 500) == [
         HistoricalTick(T0, (1.5,)),
@@ -82,7 +82,7 @@ def test_a_page_request_has_the_format_of_ib(asking: Callable[..., HistoryClient
 
 
 def test_a_page_arrives_in_parts_and_other_answers_are_ignored(
-    asking: Callable[..., HistoryClient],
+    asking: Callable[..., Any],
 ) -> None:
     def answer(req: Any) -> bytes:
         stray = page(int(req) - 1, T0 + 7)
@@ -101,7 +101,7 @@ def test_a_page_arrives_in_parts_and_other_answers_are_ignored(
         "Historical Market Data Service error message:No historical data available",
     ],
 )
-def test_no_data_is_an_empty_page(asking: Callable[..., HistoryClient], text: str) -> None:
+def test_no_data_is_an_empty_page(asking: Callable[..., Any], text: str) -> None:
     assert mid_points(asking(lambda req: error(req, 162, text))) == []
 
 
@@ -115,7 +115,7 @@ def test_no_data_is_an_empty_page(asking: Callable[..., HistoryClient], text: st
     ],
 )
 def test_a_pacing_violation_is_retried(
-    asking: Callable[..., HistoryClient],
+    asking: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     code: int,
@@ -134,9 +134,7 @@ def test_a_pacing_violation_is_retried(
     assert len({asked[1] for asked in history.asked}) == 3  # ids are not used twice
 
 
-def test_retries_are_limited(
-    asking: Callable[..., HistoryClient], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_retries_are_limited(asking: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history_module, "_RETRY_SECONDS", (0.0, 0.0, 0.0))
     history = asking(*[lambda req: error(req, 162, "pacing violation")] * 4)
     with pytest.raises(CaptureError, match=r"pacing violation \(162\)") as caught:
@@ -145,12 +143,12 @@ def test_retries_are_limited(
     assert history.requests == 4
 
 
-def test_ticks_of_earlier_requests_are_ignored(asking: Callable[..., HistoryClient]) -> None:
+def test_ticks_of_earlier_requests_are_ignored(asking: Callable[..., Any]) -> None:
     with pytest.raises(CaptureError, match="with ticks before 20231114-22:13:20 UTC"):
         mid_points(asking(lambda req: page(req, T0 - 2, T0 - 1)))
 
 
-def test_an_undecodable_message_is_no_page(asking: Callable[..., HistoryClient]) -> None:
+def test_an_undecodable_message_is_no_page(asking: Callable[..., Any]) -> None:
     history = asking(lambda req: message(96, req, 2, "yesterday", "", 1.5, 0, 1))
     with pytest.raises(CaptureError, match="message: ValueError"):
         mid_points(history)
@@ -158,7 +156,7 @@ def test_an_undecodable_message_is_no_page(asking: Callable[..., HistoryClient])
 
 @pytest.mark.parametrize("parts", [0, 1])
 def test_a_connection_that_ends_before_the_page_is_complete(
-    asking: Callable[..., HistoryClient], parts: int
+    asking: Callable[..., Any], parts: int
 ) -> None:
     history = asking(lambda req: page(req, T0, done=False) * parts, hangs_up=True)
     with pytest.raises(ConnectionFailedError, match="the connection was closed"):
@@ -169,7 +167,7 @@ def test_a_connection_that_ends_before_the_page_is_complete(
 
 
 def test_a_timeout_reports_the_last_error_of_the_server(
-    asking: Callable[..., HistoryClient],
+    asking: Callable[..., Any],
 ) -> None:
     broken = error(-1, 2105, "HMDS data farm connection is broken:ushmds")
     history = asking(lambda req: broken + page(req, T0), lambda _: b"")
@@ -181,7 +179,7 @@ def test_a_timeout_reports_the_last_error_of_the_server(
         mid_points(history)
 
 
-def test_a_stop_ends_a_wait(asking: Callable[..., HistoryClient]) -> None:
+def test_a_stop_ends_a_wait(asking: Callable[..., Any]) -> None:
     stopping = threading.Event()
 
     def answer(_: Any) -> bytes:
@@ -208,7 +206,7 @@ def test_a_stop_ends_a_wait_for_the_greeting() -> None:
         HistoryClient("127.0.0.1", server.port, 11, connect_timeout=3600.0, stopping=stopping)
 
 
-def test_exchange_of_a_contract(asking: Callable[..., HistoryClient]) -> None:
+def test_exchange_of_a_contract(asking: Callable[..., Any]) -> None:
     unknown = asking(lambda req: error(req, 200, "No security definition has been found"))
     with pytest.raises(CaptureError, match=r"No security definition has been found \(200\)"):
         unknown.exchange(1)

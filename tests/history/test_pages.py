@@ -39,6 +39,9 @@ class Server:
         assert len(self.asked) < 500, "it does not come to an end"
         return self.page(start, most)
 
+    def page(self, start: Any, most: Any) -> Any:
+        raise NotImplementedError
+
     def rest(self, start: Any) -> Any:
         return self.ticks[bisect_left(self.times, start) :]
 

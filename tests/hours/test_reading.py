@@ -313,10 +313,11 @@ def test_a_scan_has_the_ticks_of_a_read(written_folder: Path) -> None:
 def test_a_scan_reads_only_the_data_of_the_query(
     written_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from ibticks import storage
     from ibticks.hours import _files
 
     decoded: list[tuple[str, tuple[str, ...]]] = []
-    plain = _files.read_ticks
+    plain = storage.read_ticks
 
     def read_ticks(root: Any, records: Any, columns: Any, **options: Any) -> list[TickColumns]:
         decoded.extend((record.path, tuple(columns)) for record in records)

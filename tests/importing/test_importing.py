@@ -66,7 +66,8 @@ def test_the_same_ticks_from_any_kind_of_file(
     assert result.source == str(path)
     got = store.select(8314).to_polars()
     columns = ["timestamp", "bid_price", "bid_size", "ask_price", "ask_size"]
-    first, last = part["timestamp"].dt.epoch("ns").min(), part["timestamp"].dt.epoch("ns").max()
+    times: Any = part["timestamp"].dt.epoch("ns")
+    first, last = times.min(), times.max()
     selection = sample_store.select("ibm", "bid_ask", start=first, end=last + 1, columns=columns)
     around = selection.to_polars()
     assert got.select(columns).equals(part.with_columns(pl.col("bid_size", "ask_size").cast(float)))

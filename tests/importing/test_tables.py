@@ -821,7 +821,7 @@ def test_bad_rows_are_written_to_a_file_of_rejects(store: ibt.Store, tmp_path: P
     result = ibt.import_table(store, path, contract_id=7, tick_type="last", skip_bad=True)
     assert (result.read, result.added, result.rejected) == (57, 57, 3)
     assert result.rejects == str(tmp_path / "trades.csv.rejected.csv")
-    with Path(result.rejects).open(newline="") as file:
+    with Path(str(result.rejects)).open(newline="") as file:
         header, *rejected = csv.reader(file)
     assert header == ["line", "reason", "time", "price", "note"]
     assert [(row[0], row[2]) for row in rejected] == [
@@ -870,7 +870,7 @@ def test_bad_rows_of_parquet(store: ibt.Store, tmp_path: Path) -> None:
     pl.DataFrame({"time": times, "price": [*range(6)]}).write_parquet(path)
     result = ibt.import_table(store, path, contract_id=7, tick_type="last", skip_bad=True)
     assert (result.added, result.rejected) == (5, 1)
-    with Path(result.rejects).open(newline="") as file:
+    with Path(str(result.rejects)).open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert (row["line"], row["time"], row["price"]) == ("4", "never", "3")
 

@@ -72,7 +72,7 @@ def session(connection: TimeoutConnection) -> tuple[Any, ...] | None:
 @pytest.fixture
 def short_dsn(dsn: str) -> str:
     """A short DSN with only the location of the server."""
-    full = conninfo_to_dict(dsn)
+    full: dict[str, Any] = dict(conninfo_to_dict(dsn))
     return make_conninfo(**{name: full[name] for name in ("host", "port", "dbname", "user")})
 
 
@@ -144,7 +144,7 @@ def test_environment_variables_do_not_change_a_dsn(
 def test_a_partial_dsn_is_completed_from_the_environment(
     dsn: str, database_name: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    full = conninfo_to_dict(dsn)
+    full: dict[str, Any] = dict(conninfo_to_dict(dsn))
     monkeypatch.setenv("PGHOST", full["host"])
     monkeypatch.setenv("PGDATABASE", database_name)
     with connect(dsn_parameters(f"port={full['port']}")) as connection:

@@ -62,7 +62,7 @@ def in_base(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def home_of(server: EmbeddedServer) -> Path:
-    return Path(psycopg.conninfo.conninfo_to_dict(server.dsn)["host"])
+    return Path(str(psycopg.conninfo.conninfo_to_dict(server.dsn)["host"]))
 
 
 def runs(home: Path) -> bool:

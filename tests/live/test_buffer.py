@@ -24,6 +24,7 @@ from ibticks.errors import (
 from ibticks.live import Buffer, BufferStats, Live
 from ibticks.live import _buffer as buffer_module
 from ibticks.schema import TickColumns
+from ibticks.selection import Selection
 from tests.storage.samples import CONTRACT, H13, MINUTE, SECOND
 
 from .simulation import columns
@@ -157,7 +158,7 @@ def test_cached_buffer_decodes_nothing_again(
 ) -> None:
     asked = store.buffer("IBM", "bid_ask", "1h", now=NOW)
     whole = asked.to_polars()
-    monkeypatch.setattr(buffer_module.Selection, "to_polars", lambda _: 1 // 0)
+    monkeypatch.setattr(Selection, "to_polars", lambda _: 1 // 0)
     monkeypatch.setattr("ibticks.live._batch.Decoder", lambda *_, **__: 1 // 0)
     assert asked.to_polars().equals(whole)
     shorter = store.buffer("IBM", "bid_ask", "10m", now=NOW).to_polars()

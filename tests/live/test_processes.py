@@ -74,8 +74,8 @@ def test_kills_and_restarts_of_writers_under_readers(
         number = max(stored_ticks) + 1
     assert len(accepted) > 20 * ROUNDS
     for _, tick_type in STREAMS:
-        with StreamWriter(root, CONTRACT, tick_type, index, fsync=None) as writer:
-            writer.append(message(tick_type, time_of(number), number))
+        with StreamWriter(root, CONTRACT, tick_type, index, fsync=None) as appender:
+            appender.append(message(tick_type, time_of(number), number))
             number += 1
 
     # A reader lists its streams at different moments: the last tick of one may be stored before,
@@ -86,8 +86,8 @@ def test_kills_and_restarts_of_writers_under_readers(
         expected = numbers(stored(root, start)) if start is not None else numbers(files)
         wanted = {n for n in expected if start is not None or n > opened}
         until(lambda wanted=wanted, report=report: wanted <= set(read_by(report)))
-    with StreamWriter(root, CONTRACT, STREAMS[-1][1], index, fsync=None) as writer:
-        writer.append(message(STREAMS[-1][1], time_of(number) + HOUR_NS, LAST))
+    with StreamWriter(root, CONTRACT, STREAMS[-1][1], index, fsync=None) as appender:
+        appender.append(message(STREAMS[-1][1], time_of(number) + HOUR_NS, LAST))
 
     files = stored(root)
     for pid, report, start, opened in readers:

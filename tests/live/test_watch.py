@@ -10,11 +10,10 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ibticks.live import _watch as watch_module
 from ibticks.live._watch import FolderWatch
 from tests.storage.samples import H13, SECOND
 
@@ -49,7 +48,8 @@ def test_every_kind_of_change_is_reported(watch: FolderWatch, root: Path) -> Non
     for action, names in zip(actions, ({"a"}, {"a"}, {"a", "b"}, {"b"}), strict=True):
         assert watch.changes() == set()
         action()
-        assert select.select([watch.descriptor], [], [], 10)[0]
+        descriptor: Any = watch.descriptor
+        assert select.select([descriptor], [], [], 10)[0]
         assert {path.name for path in watch.changes()} == names
 
 
@@ -117,7 +117,7 @@ def test_files_are_polled_where_inotify_refuses(
 ) -> None:
     system = RefusingLibc(call, ctypes.CDLL(None, use_errno=True))
     open_libc = lambda *_, **__: system  # noqa: E731
-    monkeypatch.setattr(watch_module.ctypes, "CDLL", open_libc)
+    monkeypatch.setattr(ctypes, "CDLL", open_libc)
     live = follow(None)
     assert live._reader._follower._watch.descriptor is None
     assert "cannot be watched (No space left on device)" in caplog.text
@@ -130,7 +130,7 @@ def test_files_are_polled_on_other_systems(
     follow: Callable[..., Live],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(watch_module.sys, "platform", "darwin")
+    monkeypatch.setattr(sys, "platform", "darwin")
     live = follow(None)
     assert live._reader._follower._watch.descriptor is None
     poll_and_read(writer, live, monkeypatch)

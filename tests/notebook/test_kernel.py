@@ -80,7 +80,7 @@ def notebook(prefix: Path, tmp_path: Path) -> Iterator[Callable[..., Notebook]]:
             book.close()
 
 
-def captured(root: Path, dsn: str) -> tuple[pl.DataFrame, bool]:
+def captured(root: Path | str, dsn: str) -> tuple[pl.DataFrame, bool]:
     """The captured ticks, the sent ones of the same rows, and whether all files are sealed."""
     with ibt.open(root, dsn=dsn) as store:
         files = store.index.files()

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -32,7 +33,7 @@ trades = pytest.mark.parametrize("name", ["ibm_trades", "btcusdt_trades"])
 
 
 @cache
-def columns(name: str) -> dict[str, list]:
+def columns(name: str) -> dict[str, list[Any]]:
     table = pq.read_table(sample(name).path)
     return {
         field.name: (
@@ -44,7 +45,7 @@ def columns(name: str) -> dict[str, list]:
     }
 
 
-def facts(name: str) -> dict:
+def facts(name: str) -> dict[Any, Any]:
     return FACTS[sample(name).path.stem]
 
 
@@ -57,7 +58,7 @@ def utc(nanoseconds: int) -> str:
     return f"{whole.isoformat()}.{nanoseconds % SECOND:09d}Z"
 
 
-def quote_facts(bids: list[float], asks: list[float]) -> dict:
+def quote_facts(bids: list[float], asks: list[float]) -> dict[Any, Any]:
     pairs = list(zip(bids, asks, strict=True))
     return {
         "min_bid": min(bids),
@@ -70,8 +71,8 @@ def quote_facts(bids: list[float], asks: list[float]) -> dict:
     }
 
 
-def trade_facts(prices: list[float], sizes: list[float]) -> dict:
-    volume = sum(map(exact, sizes))
+def trade_facts(prices: list[float], sizes: list[float]) -> dict[Any, Any]:
+    volume: Any = sum(map(exact, sizes))
     notional = sum(exact(price) * exact(size) for price, size in zip(prices, sizes, strict=True))
     return {
         "min_price": min(prices),

@@ -38,7 +38,7 @@ from ibticks.store._deletion import delete_files
 if __name__ == "__main__":
     # As a script it is in no package.
     sys.path.insert(0, str(Path(__file__).parent))
-    import samples
+    import samples  # type: ignore[import-not-found]
 else:
     from . import samples
 

@@ -67,8 +67,8 @@ def test_ordinary_tools_read_a_body() -> None:
     with gzip.open(io.BytesIO(body("gzip"))) as file:
         assert file.read() == whole
     assert zstd.decompress(body("zstd")) == whole
-    with zstd.open(io.BytesIO(body("zstd"))) as file:
-        assert file.read() == whole
+    with zstd.open(io.BytesIO(body("zstd"))) as packed:
+        assert packed.read() == whole
     assert bytes(cramjam.snappy.decompress(body("snappy"))) == whole
 
 
@@ -202,7 +202,7 @@ def test_a_decompression_bomb_is_refused_in_bounded_memory(compression: str) -> 
 
 
 def test_a_frame_that_wants_a_huge_window_is_refused() -> None:
-    options: dict[str, Any] = {zstd.CompressionParameter.window_log: 27}
+    options: dict[int, int] = {zstd.CompressionParameter.window_log: 27}
     streamed = zstd.ZstdCompressor(options=options)
     packed = streamed.compress(b"x") + streamed.flush()
     with pytest.raises(CorruptFileError, match="zstd block is damaged"):

@@ -73,7 +73,7 @@ def three_hours(root: Path, index: MemoryIndex) -> list[FileRecord]:
 
 def same(
     root: Path, records: list[FileRecord], columns: tuple[str, ...], cache: ColumnCache, **how: Any
-) -> TickColumns:
+) -> list[TickColumns]:
     """Load with and without the cache, compare all details, and return the columns."""
     again = read_cached_ticks(root, records, columns, cache, **how)
     plain = read_ticks(root, records, columns, **how)

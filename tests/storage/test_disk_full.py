@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ def played(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, str]:
     """Play every scene on a disk of this kind and return its outcomes."""
-    before = MOUNT if request.param == "small disk" else []
+    before: Any = MOUNT if request.param == "small disk" else []
     folder = tmp_path_factory.mktemp("disk")
     done = subprocess.run(
         [*before, sys.executable, Path(full_disk.__file__), request.param, folder],

@@ -57,7 +57,8 @@ def test_equal_ticks_are_matched_one_to_one(
     stored: list[tuple[int, int]], incoming: list[tuple[int, int]], size: int
 ) -> None:
     """The multiset difference, however many ticks are asked about at once."""
-    actual, new = StoredTicks(tick_keys(trades(stored))), Counter()
+    actual = StoredTicks(tick_keys(trades(stored)))
+    new: Counter[tuple[Any, ...]] = Counter()
     for start in range(0, len(incoming), size):
         some = incoming[start : start + size]
         known = actual.match(tick_keys(trades(some)))

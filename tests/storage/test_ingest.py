@@ -116,7 +116,7 @@ def journals(draw: Any) -> tuple[Any, Any]:
     return draw(st.lists(drawn_messages, max_size=15)), draw(st.lists(drawn_messages, max_size=15))
 
 
-def info(time_ns: int, number: int) -> dict:
+def info(time_ns: int, number: int) -> dict[Any, Any]:
     return message("info", time_ns, {"status": f"state {number}"})
 
 

@@ -327,7 +327,7 @@ def ticks_of_a_type(draw: Any) -> tuple[Any, Any]:
     return tick_type, rows
 
 
-def ticks_of_sequences(*sequences):
+def ticks_of_sequences(*sequences: int | None) -> tuple[str, list[dict[str, Any]]]:
     rows = [{"timestamp": H13, "sequence": it, "price": None, "size": None} for it in sequences]
     return "last", rows
 

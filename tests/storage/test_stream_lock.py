@@ -10,7 +10,7 @@ import socket
 import time
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -21,7 +21,7 @@ from ibticks.storage import StreamLock, StreamWriter, list_files
 from .samples import CONTRACT, H13, KEY, numbers, open_descriptors, quote_message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from tests.forking import Children
 
@@ -139,12 +139,12 @@ def test_a_writer_that_failed_to_open_releases_the_lock(
     writer: Callable[..., StreamWriter], root: Path
 ) -> None:
     class Away(MemoryIndex):
-        def files(self, *_args: Sequence[int] | None, **_kwargs: Any) -> None:
+        def files(self, *_args: Any, **_kwargs: Any) -> NoReturn:
             raise IndexUnavailableError("no server answers")
 
     before = open_descriptors()
     with pytest.raises(IndexUnavailableError):
-        StreamWriter(root, CONTRACT, "bid_ask", Away())  # type: ignore[arg-type]
+        StreamWriter(root, CONTRACT, "bid_ask", Away())
     assert open_descriptors() == before
     writer()
 

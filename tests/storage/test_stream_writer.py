@@ -96,7 +96,7 @@ TIMES = st.builds(
     st.integers(0, 7),
     st.one_of(st.sampled_from([0, 1, HALF_HOUR_NS - 1]), st.integers(0, HALF_HOUR_NS - 1)),
 )
-STEPS = st.one_of(
+STEPS: st.SearchStrategy[Any] = st.one_of(
     st.tuples(st.just("write"), st.lists(TIMES, min_size=1, max_size=12)),
     st.tuples(st.just("append"), st.lists(TIMES, min_size=1, max_size=4)),
     st.tuples(st.sampled_from(["reopen", "seal"]), st.just([])),
@@ -250,7 +250,8 @@ def test_messages_of_all_types_are_read_back_unchanged(stream: Any) -> None:
                     expected.append(tick)
             assert [m for _, m in read_messages(root, index.files(), ticks=True)] == expected
         assert [m for _, m in read_messages(root, index.files(), ticks=True)] == expected
-        for wanted in ({"ticks": False}, {"ticks": True, "others": False}):
+        choices: list[dict[str, Any]] = [{"ticks": False}, {"ticks": True, "others": False}]
+        for wanted in choices:
             actual = [m for _, m in read_messages(root, index.files(), **wanted)]
             assert actual == [m for m in expected if (m["type"] == "tick") == wanted["ticks"]]
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ibticks.config import HOUR_NS
 from ibticks.errors import CorruptDataWarning, CorruptFileError, StorageError
-from ibticks.index import FileRecord, MemoryIndex
+from ibticks.index import MemoryIndex
 from ibticks.storage import FileReader, StreamWriter, compress_file, read_messages, read_ticks
 from ibticks.storage import _tick_reader as reader
 
@@ -65,9 +65,10 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
 
 @pytest.fixture(scope="module")
-def hour() -> Iterator[dict[tuple[str, str], FileRecord]]:
+def hour() -> Iterator[dict[tuple[str, str], Any]]:
     """A sealed hour of six blocks, plain and compressed; only to be read."""
-    count, files = 76_000, {}
+    count = 76_000
+    files: dict[tuple[str, str], Any] = {}
     with new_root() as folder:
         for compression in ("none", "zstd"):
             root, index = folder / compression, MemoryIndex()
@@ -86,7 +87,7 @@ def hour() -> Iterator[dict[tuple[str, str], FileRecord]]:
 @pytest.mark.parametrize("compression", ["none", "zstd"])
 @pytest.mark.parametrize("minute", range(0, 60, 5))
 def test_five_minutes_read_only_their_blocks(
-    hour: dict[tuple[str, str], FileRecord],
+    hour: dict[tuple[str, str], Any],
     reads: list[tuple[int, int]],
     compression: str,
     minute: int,
@@ -105,7 +106,7 @@ def test_five_minutes_read_only_their_blocks(
 @settings(deadline=None, max_examples=60)
 @given(bounds=st.tuples(st.integers(-5, 76_005), st.integers(-5, 76_005)), shift=st.integers(-1, 1))
 def test_any_range_has_its_ticks_and_is_half_open(
-    hour: dict[tuple[str, str], FileRecord], bounds: tuple[Any, Any], shift: int
+    hour: dict[tuple[str, str], Any], bounds: tuple[Any, Any], shift: int
 ) -> None:
     step = HOUR_NS // 76_000
     start, end = (H13 + number * step + shift for number in sorted(bounds))
@@ -116,7 +117,7 @@ def test_any_range_has_its_ticks_and_is_half_open(
 
 
 def test_nothing_is_read_outside_the_hour(
-    hour: dict[tuple[str, str], FileRecord], reads: list[tuple[int, int]]
+    hour: dict[tuple[str, str], Any], reads: list[tuple[int, int]]
 ) -> None:
     for start, end in ((H13 - HOUR_NS, H13), (H13 + HOUR_NS, H13 + 2 * HOUR_NS)):
         actual = load(hour["none", "root"], [hour["none", "record"]], start_ns=start, end_ns=end)
@@ -126,7 +127,7 @@ def test_nothing_is_read_outside_the_hour(
 
 @pytest.mark.parametrize("columns", [["ask_price"], ["timestamp", "sequence"], list(COLUMNS)])
 def test_only_requested_columns_are_returned(
-    hour: dict[tuple[str, str], FileRecord], columns: list[str]
+    hour: dict[tuple[str, str], Any], columns: list[str]
 ) -> None:
     (part,) = read_ticks(
         hour["none", "root"], [hour["none", "record"]], columns, end_ns=H13 + MINUTE
@@ -144,7 +145,7 @@ def test_no_files_are_no_ticks(root: Path) -> None:
 @pytest.mark.parametrize("compression", ["none", "zstd"])
 @pytest.mark.parametrize("threads", [2, 3, 6, 50])
 def test_threads_return_the_same_ticks(
-    hour: dict[tuple[str, str], FileRecord],
+    hour: dict[tuple[str, str], Any],
     monkeypatch: pytest.MonkeyPatch,
     compression: str,
     threads: int,
@@ -445,9 +446,7 @@ def test_a_missing_open_file_is_reported_for_its_hour_only(
 
 
 @pytest.mark.parametrize("lost", [4, 256, 4096])
-def test_a_lost_header_costs_no_indexed_tick(
-    hour: dict[tuple[str, str], FileRecord], lost: int
-) -> None:
+def test_a_lost_header_costs_no_indexed_tick(hour: dict[tuple[str, str], Any], lost: int) -> None:
     root, record = hour["none", "root"], hour["none", "record"]
     path = root / KEY.path
     data = path.read_bytes()
@@ -461,7 +460,7 @@ def test_a_lost_header_costs_no_indexed_tick(
             assert numbers(root, [record]) == list(range(76_000))
         # Without the blocks, nothing is sure.
         with pytest.raises(CorruptFileError, match="header"):
-            numbers(root, [replace(record, blocks=())], strict=True)  # type: ignore[arg-type]
+            numbers(root, [replace(record, blocks=())], strict=True)
     finally:
         path.write_bytes(data)
 

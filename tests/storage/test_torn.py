@@ -231,7 +231,7 @@ def test_bytes_behind_the_last_message_are_moved_aside(tail: bytes) -> None:
         good = sum(map(len, map(encode_frame, good_part(tail))))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CorruptDataWarning)
-            actual = load(root, index, ["sequence"])["sequence"]
+            actual: Any = load(root, index, ["sequence"])["sequence"]
             messages = list(read_messages(root, index.files(), ticks=True))
         assert actual[:3].tolist() == [0, 1, 2]
         assert [value["data"]["sequence"] for _, value in messages[:3]] == [0, 1, 2]
@@ -241,7 +241,7 @@ def test_bytes_behind_the_last_message_are_moved_aside(tail: bytes) -> None:
             writer.write(quotes([H13 + 4 * SECOND], 4))
         torn = root / f"{KEY.path}.torn"
         assert (torn.read_bytes() if torn.exists() else b"") == tail[good:]
-        actual: Any = read_plainly(path)[1]
+        actual = read_plainly(path)[1]
         assert [value.tick_data.sequence for value in actual[:3] + actual[-2:]] == [0, 1, 2, 3, 4]
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class Reads(list):
+class Reads(list[Any]):
     """Reads of tick files, as pairs of path and number of bytes."""
 
     @property

@@ -23,6 +23,7 @@ from ibticks.errors import CorruptDataWarning, IndexAwayWarning
 from ibticks.index import ContractRecord, CoverageRecord, IndexChange, write_catalogue
 from ibticks.index._journal import Journal
 from ibticks.storage import _audit as audit
+from ibticks.storage import summarise_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -133,7 +134,8 @@ def test_a_database_lost_while_a_store_is_open(root: Path, new_database: Callabl
         with psycopg.connect(dsn, autocommit=True) as connection:
             connection.execute("TRUNCATE tick_files; UPDATE index_state SET complete = false")
         error = ibt.errors.IndexUnavailableError("it was lost")
-        store.index._drop_primary(store.index._primary, error)
+        index: Any = store.index
+        index._drop_primary(index._primary, error)
         store.write(hours(day=11), contract_id=AAPL, tick_type="last")
         assert count(store) == 2 * HOURS
         assert is_complete(store)
@@ -348,7 +350,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Do something once, after a rebuild has read a file and before its row is entered."""
 
     def do(action: Any) -> None:
-        plain, actions = audit.summarise_file, [action]
+        plain, actions = summarise_file, [action]
 
         def summarise(*arguments: Any) -> Summary:
             summary = plain(*arguments)

@@ -111,7 +111,7 @@ def test_any_selection(kind: str, what: str, sample_store: Store, tmp_path: Path
 @pytest.mark.parametrize("kind", [*READERS, "csv"])
 def test_no_more_than_a_group_is_in_memory(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export, "_GROUP_ROWS", 40)
-    alive: list[weakref.ref] = []
+    alive: list[weakref.ref[Any]] = []
 
     def tables() -> Iterator[Any]:
         for hour in range(8):

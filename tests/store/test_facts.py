@@ -65,7 +65,7 @@ def columns_through(target: str, selection: ibt.Selection) -> dict[str, np.ndarr
     raise AssertionError(target)
 
 
-def figures(columns: dict[str, np.ndarray]) -> dict:
+def figures(columns: dict[str, np.ndarray]) -> dict[Any, Any]:
     """The figures of :data:`FACTS` that follow from times, prices and sizes."""
     times = columns["timestamp"]
     actual = {
@@ -100,7 +100,7 @@ def figures(columns: dict[str, np.ndarray]) -> dict:
     }
 
 
-def expected(facts: dict, actual: dict) -> dict:
+def expected(facts: dict[Any, Any], actual: dict[Any, Any]) -> dict[Any, Any]:
     """Return the facts that have a counterpart, which must be most of them."""
     assert len(facts.keys() & actual.keys()) >= 10
     return {name: facts[name] for name in actual if name in facts}
@@ -132,7 +132,7 @@ def test_the_regular_session(sample_store: ibt.Store, sample: Sample, target: st
     assert by_hand.intervals == selection.intervals
 
 
-def bars(ticks: pl.LazyFrame) -> list[dict]:
+def bars(ticks: pl.LazyFrame) -> list[dict[Any, Any]]:
     """1-minute bars of trades, labelled by their left edge."""
     price, size = pl.col("price"), pl.col("size")
     made = ticks.group_by_dynamic("timestamp", every="1m").agg(
@@ -147,7 +147,7 @@ def bars(ticks: pl.LazyFrame) -> list[dict]:
     return made.collect().to_dicts()
 
 
-def check_bars(bars: list[dict], path: Path) -> None:
+def check_bars(bars: list[dict[Any, Any]], path: Path) -> None:
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(bars) == len(rows)
@@ -233,6 +233,7 @@ def test_the_statistics_of_the_index(sample_store: ibt.Store) -> None:
             assert day.avg_price == pytest.approx(math.fsum(price) / len(price), rel=1e-14)
             assert day.volume == pytest.approx(math.fsum(size), rel=1e-14)
             vwap = math.fsum(price * size) / math.fsum(size)
+            assert day.vwap is not None
             assert round(day.vwap, 8) == round(vwap, 8)
 
 
@@ -257,7 +258,7 @@ _NAMES = {
 RECORDINGS = sorted(SHARED.glob("*.parquet")) if (SHARED / "facts.json").exists() else []
 
 
-def shared_facts(path: Path) -> dict:
+def shared_facts(path: Path) -> dict[Any, Any]:
     facts = json.loads((SHARED / "facts.json").read_text())[f"dev/{path.name}"]
     renamed = {_NAMES.get(name, name): value for name, value in facts.items()}
     return renamed | {"first_ns": _ns(facts["first"]), "last_ns": _ns(facts["last"])}
@@ -279,7 +280,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ibt.Store]:
         yield store
 
 
-def rounded(values: dict) -> dict:
+def rounded(values: dict[Any, Any]) -> dict[Any, Any]:
     """Prices as the source counts them: these files have some of them one bit off."""
     return {
         name: round(value, 8) if isinstance(value, float) else value

@@ -256,7 +256,7 @@ def test_only_the_columns_of_the_query_are_decoded(
 
     asked = []
 
-    class Decoder(reader.Decoder):
+    class Decoder(reader.Decoder):  # type: ignore[name-defined]
         def __init__(self, columns: Any, **rest: Any) -> None:
             asked.append(set(columns))
             super().__init__(columns, **rest)

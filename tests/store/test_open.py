@@ -37,7 +37,7 @@ def ticks(count: int = 3, first: int = NOON) -> pl.DataFrame:
     return pl.DataFrame({"timestamp": times, "price": [236.5 + n for n in range(count)]})
 
 
-def python(program: str, *arguments: object, **options: object) -> subprocess.CompletedProcess:
+def python(program: str, *arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a program apart from this process."""
     command = [sys.executable, "-c", program, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, **options)
@@ -364,7 +364,8 @@ def test_a_wrong_password_is_not_in_the_error(tmp_path: Path, postgres: Embedded
 def test_a_server_that_is_too_old(
     tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(PostgresIndex.__init__.__kwdefaults__, "minimum_version", 99)
+    defaults: Any = PostgresIndex.__init__.__kwdefaults__
+    monkeypatch.setitem(defaults, "minimum_version", 99)
     with pytest.raises(errors.IndexVersionError, match=r"PostgreSQL 1\d\.\d+ .* needs 99 or newer"):
         ibt.open(tmp_path, dsn=database)
 
@@ -385,7 +386,7 @@ def test_a_copied_store_is_not_confused_with_its_original(tmp_path: Path, databa
 # -- moved, and lost in part -----------------------------------------------------------------------
 
 
-def everything(store: ibt.Store) -> tuple:
+def everything(store: ibt.Store) -> tuple[Any, ...]:
     index = store.index
     return index.files(), index.contracts(), index.daily_stats(), index.coverage()
 
@@ -489,7 +490,7 @@ store.close()
 def test_two_processes_share_a_store(store: ibt.Store, database: str) -> None:
     """One process writes and both read; a second writer is refused with the pid of the first."""
     command = [sys.executable, "-c", WRITING, str(store.root), database]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as other:
         assert other.stdout.readline() == "written\n"
         # Accepted is written: it is read before the file is sealed.

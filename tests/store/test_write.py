@@ -280,7 +280,7 @@ def test_a_write_stopped_by_the_user_reports_its_progress(store: Store) -> None:
                 raise KeyboardInterrupt
             append(frames, time_ns)
 
-        writer.appender.append_frames = append_frames
+        writer.appender.append_frames = append_frames  # type: ignore[method-assign]
         return writer
 
     columns = from_arrow(MANY, **TRADE)

@@ -289,7 +289,8 @@ def test_messages_before_close_are_handed_over(client: Client, events: EventLog)
         line.sendall(b"".join(quote(5, number) for number in range(5000)))
 
     hold = threading.Event()
-    events.quote = lambda *tick: (hold.wait(20), events.all.append(("quote", *tick)))
+    replaced: Any = events
+    replaced.quote = lambda *tick: (hold.wait(20), events.all.append(("quote", *tick)))
     opened(client, script)
     closing = threading.Thread(target=client.close)
     closing.start()

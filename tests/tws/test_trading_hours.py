@@ -16,7 +16,7 @@ NEW_YORK = ZoneInfo("America/New_York")
 
 
 def ns(*when: Any, zone: ZoneInfo | timezone = NEW_YORK) -> int:
-    return int(datetime(*when, tzinfo=zone).timestamp()) * 1_000_000_000
+    return int(datetime(*when).replace(tzinfo=zone).timestamp()) * 1_000_000_000
 
 
 def test_a_stock() -> None:

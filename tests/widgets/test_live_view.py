@@ -146,7 +146,9 @@ def test_update_has_every_received_tick(
             batches.append(other._reader.take())
     view._closing.set()
     view._thread.join()
-    view._batches = SimpleNamespace(poll=lambda: batches.pop(0) if batches else None)
+    view._batches = SimpleNamespace(  # type: ignore[assignment, misc]
+        poll=lambda: batches.pop(0) if batches else None
+    )
     view._send_update()
     assert view.sent[-1][0]["facts"]["last"] == 104
 
@@ -156,7 +158,7 @@ def test_failure_is_shown_in_the_page(
 ) -> None:
     view = view_of("ONE", "last", "1h")
     until(lambda: facts(view).get("ticks") == 3)
-    view._chart = None
+    view._chart = None  # type: ignore[assignment]
     write(store, [104.0])
     until(lambda: view.sent[-1][0]["type"] == "failed")
     assert "AttributeError" in view.sent[-1][0]["problem"]
@@ -427,8 +429,8 @@ def test_each_condition_in_light_and_dark_themes(
     assert "(+7.14%)" in change, "from 1.4 to 1.5"
     picture("live")
     # The axis and the age follow the clock while no tick comes.
-    age = float(root.get_attribute("data-age"))
-    end = float(root.get_attribute("data-end"))
+    age = float(str(root.get_attribute("data-age")))
+    end = float(str(root.get_attribute("data-end")))
     wait_for(
         f"root => Number(root.dataset.age) > {age} + 2 && Number(root.dataset.end) > {end} + 2"
     )

@@ -16,7 +16,7 @@ from ibticks.widgets._page_widget import javascript, style
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, ConsoleMessage, Page
 
 pytestmark = pytest.mark.browser
 
@@ -113,7 +113,12 @@ def open_page(browser: Browser) -> Iterator[Callable[..., tuple[Page, list[str]]
         pages.append(page)
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda message: message.type == "error" and errors.append(message.text))
+
+        def note_error(message: ConsoleMessage) -> None:
+            if message.type == "error":
+                errors.append(message.text)
+
+        page.on("console", note_error)
         page.goto("about:blank")
         sources = javascript(view, charts=charts), style(view, charts=charts)
         page.evaluate(STUB, [*sources, traits])
@@ -124,7 +129,7 @@ def open_page(browser: Browser) -> Iterator[Callable[..., tuple[Page, list[str]]
         page.close()
 
 
-def waiter(page: Page, selector: str) -> Callable[[str], None]:
+def waiter(page: Page, selector: str) -> Callable[[str], object]:
     return lambda condition: page.wait_for_function(
         f"(({condition}))(document.querySelector('{selector}'))"
     )
@@ -200,7 +205,7 @@ def test_live_view_buttons_set_traits(open_page: Callable[..., tuple[Page, list[
 
 
 def test_removed_views_stop_listening(open_page: Callable[..., tuple[Page, list[str]]]) -> None:
-    store_traits = {"rows": [], "days": [], "picked": {}}
+    store_traits: dict[str, Any] = {"rows": [], "days": [], "picked": {}}
     for view, traits, charts in (
         ("live_view", LIVE_TRAITS, True),
         ("store_browser", store_traits, False),

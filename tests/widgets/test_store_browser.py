@@ -73,13 +73,14 @@ def test_repr_names_the_store(browser_of: Callable[..., StoreBrowser], stored: i
     assert repr(browser_of()) == f"<StoreBrowser: The map of the store {stored.root}>"
 
 
-def test_picked_day_is_a_selection(browser_of: Callable[..., StoreBrowser]) -> None:
+def test_picked_day_is_a_selection(browser_of: Callable[..., Any]) -> None:
     picked: list[Any] = []
     widget = browser_of(on_select=picked.append)
     assert widget.selection is None
     widget.picked = {"contract_id": 8314, "tick_type": "bid_ask", "date": "2013-10-08"}
-    assert widget.selection.count() == 62_873
-    assert [selection.count() for selection in picked] == [widget.selection.count()]
+    updated = widget
+    assert updated.selection.count() == 62_873
+    assert [selection.count() for selection in picked] == [updated.selection.count()]
 
 
 def test_map_of_an_empty_store(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def frame(ticks: list[Any]) -> pl.DataFrame:
     for step, *_ in ticks:
         time += -200 if step == 40 else step
         times.append(time)
-    columns = list(zip(*ticks, strict=True))[1:] if ticks else [[]] * 5
+    columns: list[Any] = list(zip(*ticks, strict=True))[1:] if ticks else [[]] * 5
     names = ("bid_price", "ask_price", "mid_price", "price", "size")
     return pl.DataFrame(
         {"timestamp": times, **dict(zip(names, columns, strict=True))},

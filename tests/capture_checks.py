@@ -36,7 +36,7 @@ FOUR = "8314:IBM:bid_ask;last;all_last;mid_point"
 _OURS = ("timestamp", "sequence")
 
 
-def until(holds: Callable[[], object], what: str = "", seconds: float = TIMEOUT_SECONDS) -> None:
+def until(holds: Callable[..., object], what: str = "", seconds: float = TIMEOUT_SECONDS) -> None:
     """Wait until a condition is true."""
     end = time.monotonic() + seconds
     while not holds():

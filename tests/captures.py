@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ibticks.coverage import StreamStatus, backfilled_rows, missing_intervals, resume_ledger
 from ibticks.storage import StreamWriter
@@ -12,6 +12,7 @@ from ibticks.storage import StreamWriter
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ibticks._types import Interval
     from ibticks.index import CoverageRecord, Index
 
 _runs = itertools.count(1)
@@ -59,9 +60,7 @@ class FakeCapture:
         self._append("info", {"status": str(status)}, time_ns, {"run": self.run, **reported})
         return time_ns
 
-    def backfill(
-        self, time_ns: int, start_ns: int, end_ns: int, ticks: int = 1
-    ) -> list[tuple[int, int]]:
+    def backfill(self, time_ns: int, start_ns: int, end_ns: int, ticks: int = 1) -> list[Interval]:
         """Fill gaps like another process; return the filled intervals."""
         contract_id, tick_type = self.stream
         ours, self.run, self.stream_id = (self.run, self.stream_id), "backfill", "backfill"
@@ -93,7 +92,9 @@ class FakeCapture:
         appender._open.clear()
         appender._stream_lock.release()
 
-    def _append(self, kind: str, data: dict, time_ns: int, metadata: dict | None = None) -> None:
+    def _append(
+        self, kind: str, data: dict[Any, Any], time_ns: int, metadata: dict[Any, Any] | None = None
+    ) -> None:
         seconds, rest = divmod(time_ns, _SECOND)
         message = {
             "type": kind,

@@ -121,7 +121,7 @@ class EventLog:
         self.all.append(("closed",))
         self.over.set()
 
-    def of(self, name: str) -> list[tuple[Any, ...]]:
+    def of(self, name: str) -> list[list[Any]]:
         return [arguments for event, *arguments in self.all if event == name]
 
 

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import typer
@@ -76,11 +76,12 @@ def run_ibticks(line: str, root: Path) -> str:
     return run([sys.executable, "-c", start, *words[1:]], root.parent)
 
 
-def run_cell(block: Block, root: Path, namespace: dict) -> str:
+def run_cell(block: Block, root: Path, namespace: dict[Any, Any]) -> str:
     """Return the output of a notebook cell: its last expression, if it is one."""
     tree = ast.parse(block.code.replace(STORE, str(root)))
     ast.increment_lineno(tree, block.line)
-    last = ast.Expression(tree.body.pop().value) if isinstance(tree.body[-1], ast.Expr) else None
+    body: list[Any] = tree.body
+    last = ast.Expression(body.pop().value) if isinstance(body[-1], ast.Expr) else None
     exec(compile(tree, README, "exec"), namespace)
     return "" if last is None else str(eval(compile(last, README, "eval"), namespace))
 
@@ -116,7 +117,7 @@ def test_the_two_commands() -> None:
 
 def test_the_session(root: Path) -> None:
     """Top to bottom: commands as a shell runs them, Python in one namespace."""
-    namespace: dict = {"__name__": "readme"}
+    namespace: dict[Any, Any] = {"__name__": "readme"}
     compared = 0
     try:
         for block in BLOCKS:
@@ -152,7 +153,8 @@ def test_a_file_is_read_with_protobuf_alone(root: Path, tmp_path: Path) -> None:
 def test_every_command_it_names_exists() -> None:
     names = set(re.findall(r"`ibticks ([a-z]+)", README.read_text(encoding="utf-8")))
     assert len(names) >= 9
-    assert names <= set(typer.main.get_command(app).commands)
+    group: Any = typer.main.get_command(app)
+    assert names <= set(group.commands)
 
 
 def test_every_command_line_is_one() -> None:
@@ -165,7 +167,8 @@ def test_every_command_line_is_one() -> None:
     ]
     assert len(lines) >= 7
     for line in lines:
-        command, words = typer.main.get_command(app), shlex.split(line)[1:]
+        command: Any = typer.main.get_command(app)
+        words = shlex.split(line)[1:]
         with command.make_context("ibticks", list(words)) as context:
             name, command, words = command.resolve_command(context, words)
             while hasattr(command, "resolve_command"):

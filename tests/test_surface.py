@@ -45,6 +45,7 @@ def test_every_module_defines_all(module: Path) -> None:
     if not any(isinstance(node, defines) for node in body) or module.stem == "tick_stream_pb2":
         return
     assert ast.get_docstring(tree)
+    details: Any
     (details,) = [
         node.value
         for node in body

@@ -12,7 +12,7 @@ import ibticks as ibt
 from ibticks.sample import sample
 
 if TYPE_CHECKING:
-    from tests.store.conftest import Reads
+    from tests.fix_files import Reads
 
 IBM = 8314
 

@@ -27,7 +27,7 @@ from ibticks.schema import COLUMNS, list_columns
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.store.conftest import Reads
+    from tests.fix_files import Reads
 
 IBM, BTC = 8314, 990101
 BTC_ENDS = to_ns("2024-08-09T00:05:04.525430834Z")

@@ -31,10 +31,13 @@ class Report:
 class Children:
     """Forked processes that run functions of a script, with all imports done."""
 
-    def __init__(self, script: Path) -> None:
+    def __init__(self, script: str | Path, *arguments: str | Path) -> None:
         self._running: set[int] = set()
         self._server = subprocess.Popen(
-            [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, script, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
 
     def start(self, task: str, **arguments: Any) -> int:

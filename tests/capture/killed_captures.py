@@ -1,4 +1,4 @@
-"""Captures to be killed: the script forks one for every line of its input.
+"""Captures to be killed: a script of ``tests.forking``.
 
 Each reports every tick that its recorder has written, by an unbuffered write to a file, which
 survives a kill. Their clock runs fast, so that hours end, and files are sealed, all the time.
@@ -6,13 +6,12 @@ survives a kill. Their clock runs fast, so that hours end, and files are sealed,
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import struct
 import sys
 import time
-import traceback
+from pathlib import Path
 from typing import Any
 
 import ibticks as ibt
@@ -22,6 +21,9 @@ from ibticks.capture import _recorder as recorder_module
 from ibticks.format import TickEncoder
 from ibticks.index import FileRecord, MemoryIndex
 from ibticks.storage import StreamAppender, seal_files
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # as a script it is in no package
+from tests.forking import serve
 
 FAST = 7200  # two hours a second
 TICK = struct.Struct("<Bd")
@@ -45,8 +47,6 @@ class SealedHere:
 
 def prepare(folder: str) -> None:
     """Load every module that a forked process needs."""
-    from pathlib import Path
-
     with StreamAppender(Path(folder), 1, "last", MemoryIndex()) as appender:
         now = _real()
         appender.append_frames(TickEncoder(1, "last", "").trade(now, 1, 1, "", (), 1, 1), now)
@@ -94,21 +94,6 @@ def run(root: str, dsn: str, port: int, tracked: str, epoch: int, report_path: s
     assert list(capture.failures) == [], capture.failures
 
 
-def main() -> None:
-    prepare(sys.argv[1])
-    print("ready", flush=True)  # noqa: T201
-    for line in sys.stdin:
-        child = os.fork()
-        if child == 0:
-            try:
-                run(**json.loads(line))
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
-        print(child, flush=True)  # noqa: T201
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)  # noqa: T201
-
-
 if __name__ == "__main__":
-    main()
+    prepare(sys.argv[1])
+    serve({"run": run})

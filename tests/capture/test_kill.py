@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +18,7 @@ from ibticks.schema import TickColumns, Values
 from ibticks.storage import verify_files
 from ibticks.storage._hour_file import find_whole_messages
 from tests.capture_checks import check_index, until
+from tests.forking import Children
 
 from . import killed_captures
 
@@ -50,27 +48,19 @@ def endless() -> Replay:
 @pytest.fixture
 def captures(tmp_path: Path) -> Iterator[Callable[..., int]]:
     """Forks captures: each is ended by a signal, some time after it began or had a tick."""
-    with subprocess.Popen(
-        [sys.executable, Path(killed_captures.__file__), tmp_path / "prepared"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as server:
-        assert server.stdout.readline() == "ready\n"
+    children = Children(killed_captures.__file__, tmp_path / "prepared")
 
-        def run(how: signal.Signals, seconds: float, *, ticking: bool, **arguments: Any) -> int:
-            server.stdin.write(json.dumps(arguments) + "\n")
-            server.stdin.flush()
-            child = int(server.stdout.readline())
-            report = Path(arguments["report_path"])
-            if ticking:
-                until(lambda: report.exists() and report.stat().st_size)
-            time.sleep(seconds)
-            os.kill(child, how)
-            return int(server.stdout.readline())
+    def run(how: signal.Signals, seconds: float, *, ticking: bool, **arguments: Any) -> int:
+        pid = children.start("run", **arguments)
+        report = Path(arguments["report_path"])
+        if ticking:
+            until(lambda: report.exists() and report.stat().st_size)
+        time.sleep(seconds)
+        os.kill(pid, how)
+        return children.wait(pid)
 
-        yield run
-        server.stdin.close()
+    yield run
+    children.close()
 
 
 def reported_prices(path: Path) -> dict[str, list[float]]:

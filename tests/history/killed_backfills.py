@@ -1,4 +1,4 @@
-"""Backfills to be killed: run as a script, it forks one for every line it is sent.
+"""Backfills to be killed: a script of ``tests.forking``.
 
 Each kills itself (-9) at one of its steps, which it counts: a page that is asked for, frames that
 are appended, before and after they are in the file, rows for the index, a file to be sealed.
@@ -6,12 +6,11 @@ are appended, before and after they are in the file, rows for the index, a file 
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
-import traceback
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import ibticks as ibt
@@ -22,13 +21,14 @@ from ibticks.history._client import HistoryClient
 from ibticks.index import JournaledIndex, MemoryIndex
 from ibticks.storage import StreamAppender, seal_files
 
+sys.path.insert(0, str(Path(__file__).parents[2]))  # as a script it is in no package
+from tests.forking import serve
+
 _steps = count(1)
 
 
 def prepare(folder: str) -> None:
     """Import and compile everything before processes are forked."""
-    from pathlib import Path
-
     with StreamAppender(Path(folder), 1, "last", MemoryIndex()) as appender:
         appender.append_frames(TickEncoder(1, "last", "").trade(0, 1, 1, "", (), 1, 1), 0)
 
@@ -68,20 +68,6 @@ def run(root: str, dsn: str, port: int, page_ticks: int, at: int, where: list[st
     assert result.remaining == (), result
 
 
-def main() -> None:
-    prepare(sys.argv[1])
-    print("ready", flush=True)  # noqa: T201
-    for line in sys.stdin:
-        child = os.fork()
-        if child == 0:
-            try:
-                run(**json.loads(line))
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-            os._exit(0)
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)  # noqa: T201
-
-
 if __name__ == "__main__":
-    main()
+    prepare(sys.argv[1])
+    serve({"run": run})

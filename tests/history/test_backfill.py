@@ -6,8 +6,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -34,6 +32,7 @@ from ibticks.schema import TickColumns, Values
 from ibticks.storage import StreamLock, seal_files
 from tests.capture_checks import BTC, IBM, check_index, covered
 from tests.captures import FakeCapture
+from tests.forking import Children
 from tests.recorded_replay import Recorded, everything, of_stream
 
 from . import killed_backfills
@@ -755,27 +754,17 @@ STEPS = ["page", "append", "index", "seal"]
 @pytest.fixture
 def backfills(store: ibt.Store, database: str, tmp_path: Path) -> Iterator[Callable[..., int]]:
     """Forks backfills, each to die at one of its steps; gives how it ended."""
-    with subprocess.Popen(
-        [sys.executable, Path(killed_backfills.__file__), tmp_path / "prepared"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as server:
-        assert server.stdout.readline() == "ready\n"
+    children = Children(killed_backfills.__file__, tmp_path / "prepared")
 
-        def run(
-            gateway: Gateway, *, at: int, where: list[str] = STEPS, page_ticks: int = 50
-        ) -> int:
-            arguments = {"root": str(store.root), "dsn": database, "port": gateway.port}
-            arguments |= {"page_ticks": page_ticks, "at": at, "where": where}
-            server.stdin.write(json.dumps(arguments) + "\n")
-            server.stdin.flush()
-            code = int(server.stdout.readline())
-            assert gateway.wait_clients(0)
-            return code
+    def run(gateway: Gateway, *, at: int, where: list[str] = STEPS, page_ticks: int = 50) -> int:
+        arguments = {"root": store.root, "dsn": database, "port": gateway.port}
+        pid = children.start("run", page_ticks=page_ticks, at=at, where=where, **arguments)
+        code = children.wait(pid)
+        assert gateway.wait_clients(0)
+        return code
 
-        yield run
-        server.stdin.close()
+    yield run
+    children.close()
 
 
 def test_killed_at_any_step_and_run_again_each_tick_is_stored_once(

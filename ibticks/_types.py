@@ -6,21 +6,62 @@ database do.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple, TypeAlias
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-__all__ = ["Compression", "Interval", "StreamKey", "TickType", "TimeUnit", "merge_intervals"]
+__all__ = [
+    "ClockMode",
+    "Compression",
+    "CompressionLike",
+    "Interval",
+    "SessionType",
+    "SessionTypeLike",
+    "StreamKey",
+    "TickType",
+    "TickTypeLike",
+    "TickTypes",
+    "TimeUnit",
+    "merge_intervals",
+]
 
 TickType = Literal["last", "all_last", "bid_ask", "mid_point"]
 """The tick-by-tick types of IB."""
 
+SessionType = Literal[
+    "regular",
+    "pre_market",
+    "after_hours",
+    "extended",
+    "overnight",
+    "morning",
+    "afternoon",
+    "globex",
+]
+"""Session types of all markets; ``Market.session_types`` are those of one."""
+
 Compression = Literal["none", "gzip", "zstd", "snappy"]
 """Compressions of the body of a sealed hour file."""
 
+# These names are also data: columns of a frame, lines of a file and arguments of a command hold
+# them as `str`. So functions of users take any `str`, which they check, beside the literals, which
+# editors complete.
+TickTypeLike: TypeAlias = TickType | str
+"""A tick type as users give it."""
+
+TickTypes: TypeAlias = TickTypeLike | Sequence[TickTypeLike]
+"""One tick type as users give it, or several."""
+
+SessionTypeLike: TypeAlias = SessionType | str
+"""A session type as users give it."""
+
+CompressionLike: TypeAlias = Compression | str
+"""A compression as users give it."""
+
 TimeUnit = Literal["s", "ms", "us", "ns"]
 """Units of times that are numbers."""
+
+ClockMode = Literal["per_subscription", "shared"]
+"""Clocks of a simulated gateway: one for each subscription, or one for all."""
 
 
 class StreamKey(NamedTuple):

@@ -34,10 +34,10 @@ TIME_MIN: Final = -(2**63) + 1
 TIME_MAX: Final = 2**63 - 1
 """All times but those before and after the years an int64 of nanoseconds holds (1677 to 2262)."""
 
-TICK_TYPES: Final[tuple[str, ...]] = get_args(TickType)
+TICK_TYPES: Final[tuple[TickType, ...]] = get_args(TickType)
 """The tick-by-tick types IB sends, by their names everywhere in ibticks."""
 
-COMPRESSIONS: Final[tuple[str, ...]] = get_args(Compression)
+COMPRESSIONS: Final[tuple[Compression, ...]] = get_args(Compression)
 """Compressions of the body of a sealed hour file."""
 
 SPLIT_BYTES: Final = 200 * 1024 * 1024

@@ -1,4 +1,7 @@
-"""Types that users of ibticks see, asserted; checked by mypy and pyright in ``test_typing.py``."""
+"""Types that users of ibticks see, asserted; checked by mypy and pyright in ``test_typing.py``.
+
+A use that both checkers must refuse has a comment ``type: ignore``.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,9 @@ import xarray as xr
 
 import ibticks as ibt
 from ibticks import analysis
-from ibticks.coverage import Coverage
+from ibticks._types import TickType
+from ibticks.coverage import Coverage, CoverageInterval, FeedState
+from ibticks.gateway import Gateway, Replay
 from ibticks.live import Buffer
 
 
@@ -42,3 +47,41 @@ def measuring(trades: pl.DataFrame, scan: pl.LazyFrame) -> None:
     assert_type(analysis.vwap(trades), pl.DataFrame)
     assert_type(analysis.vwap(scan), pl.LazyFrame)
     assert_type(analysis.time_bars(trades, "1m"), pl.DataFrame)
+
+
+def choosing(store: ibt.Store, tick_type: TickType, name: str, names: list[str]) -> None:
+    """Names of tick types and sessions are literals, or text that is checked when it is used."""
+    assert_type(ibt.TICK_TYPES, tuple[TickType, ...])
+    for choice in (tick_type, name, names, [tick_type], ibt.TICK_TYPES, ("bid_ask", "last")):
+        assert_type(store.select("AAPL", choice, session="pre_market"), ibt.Selection)
+    assert_type(store.coverage("AAPL", names, session=name), Coverage)
+    assert_type(store.coverage().gaps("1m", "CME", "globex"), list[CoverageInterval])
+    assert_type(store.feed_states("AAPL", names), list[FeedState])
+    store.live("AAPL", tick_type)
+    store.buffer("AAPL", [name])
+    store.write(store.select("AAPL").to_polars(), contract_id=265598, tick_type=name)
+    store.delete("AAPL", tick_type)
+    store.compress("zstd")
+    store.compress(name)
+    ibt.backfill(store, "AAPL", ["bid_ask", name], session="regular")
+    ibt.import_table(store, "trades.csv", tick_type=name)
+    assert_type(ibt.is_market_open("CME", session_type="globex"), bool)
+    assert_type(Gateway(Replay.from_samples(), clock="shared"), Gateway)
+
+
+def choosing_wrongly(store: ibt.Store, name: str) -> None:
+    store.select("AAPL", 1)  # type: ignore[arg-type]
+    store.select("AAPL", ["bid_ask", None])  # type: ignore[list-item]
+    store.select("AAPL", session=1)  # type: ignore[arg-type]
+    store.coverage("AAPL", {"last": True})  # type: ignore[arg-type]
+    store.feed_states("AAPL", 1)  # type: ignore[arg-type]
+    store.live("AAPL", 1)  # type: ignore[arg-type]
+    store.buffer("AAPL", 1)  # type: ignore[arg-type]
+    store.delete("AAPL", ["bid_ask", "last"])  # type: ignore[arg-type]
+    store.compress(None)  # type: ignore[arg-type]
+    ibt.backfill(store, "AAPL", 1)  # type: ignore[arg-type]
+    ibt.import_table(store, "trades.csv", tick_type=None)  # type: ignore[arg-type]
+    Gateway(Replay.from_samples(), clock="both")  # type: ignore[arg-type]
+    Gateway(Replay.from_samples(), clock=name)  # type: ignore[arg-type]
+    wrong: TickType = "bid"  # type: ignore[assignment]
+    store.select("AAPL", wrong)

@@ -26,6 +26,7 @@ from ibticks.errors import InputError, MissingExtraError
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+    from ibticks._types import SessionTypeLike
     from ibticks.calendar import Market, SessionTable
 
 
@@ -68,7 +69,7 @@ class PlotOptions(TypedDict, total=False):
     """Keyword arguments of all plots, described in :class:`ibticks.accessors.Plot`."""
 
     market: Market | str | None
-    session: str
+    session: SessionTypeLike
     tz: str | None
     name: str | None
     contract: int | None
@@ -111,7 +112,7 @@ class View:
         cls,
         *,
         market: Market | str | None = None,
-        session: str = "regular",
+        session: SessionTypeLike = "regular",
         tz: str | None = None,
         name: str | None = None,
         contract: int | None = None,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from datetime import tzinfo
 
+    from ibticks._types import SessionTypeLike
     from ibticks.calendar._hours import Hours
 
 __all__ = [
@@ -121,7 +122,7 @@ class Market:
         """All its sessions as arrays, by session type."""
         return self._hours.tables
 
-    def session(self, date: TimeLike, session_type: str = "regular") -> Session:
+    def session(self, date: TimeLike, session_type: SessionTypeLike = "regular") -> Session:
         """The session of a trading day.
 
         Parameters
@@ -170,7 +171,7 @@ class Market:
         )
 
     def sessions(
-        self, start_date: TimeLike, end_date: TimeLike, session_type: str = "regular"
+        self, start_date: TimeLike, end_date: TimeLike, session_type: SessionTypeLike = "regular"
     ) -> list[Session]:
         """The sessions of the days from one to another, both included; in order.
 
@@ -194,7 +195,9 @@ class Market:
         stop = table.place(last + timedelta(days=1))
         return [self._session(session_type, index) for index in range(table.place(first), stop)]
 
-    def is_open(self, now: TimeLike | None = None, session_type: str = "regular") -> bool:
+    def is_open(
+        self, now: TimeLike | None = None, session_type: SessionTypeLike = "regular"
+    ) -> bool:
         """Return whether a session of that type runs; a lunch break in it counts as closed.
 
         Examples
@@ -225,7 +228,9 @@ class Market:
         ]
         return min(running, key=lambda session: session.duration, default=None)
 
-    def latest_session(self, now: TimeLike | None = None, session_type: str = "regular") -> Session:
+    def latest_session(
+        self, now: TimeLike | None = None, session_type: SessionTypeLike = "regular"
+    ) -> Session:
         """The session that opened last: the one that runs, or else the previous one.
 
         Raises
@@ -237,7 +242,7 @@ class Market:
         return self._nth(session_type, self._table(session_type).started(ns) - 1, ns)
 
     def previous_session(
-        self, now: TimeLike | None = None, session_type: str = "regular"
+        self, now: TimeLike | None = None, session_type: SessionTypeLike = "regular"
     ) -> Session:
         """The last session that has ended; one that still runs is not previous.
 
@@ -255,7 +260,9 @@ class Market:
         ns = self._now(now)
         return self._nth(session_type, self._table(session_type).ended(ns) - 1, ns)
 
-    def next_session(self, now: TimeLike | None = None, session_type: str = "regular") -> Session:
+    def next_session(
+        self, now: TimeLike | None = None, session_type: SessionTypeLike = "regular"
+    ) -> Session:
         """The first session that has not started.
 
         Raises
@@ -273,7 +280,7 @@ class Market:
         return self._nth(session_type, self._table(session_type).started(ns), ns)
 
     def previous_sessions(
-        self, n: int, session_type: str = "regular", now: TimeLike | None = None
+        self, n: int, session_type: SessionTypeLike = "regular", now: TimeLike | None = None
     ) -> list[Session]:
         """The last ``n`` sessions that have ended, the oldest first.
 
@@ -433,7 +440,9 @@ def market(name: str) -> Market:
 
 
 def is_market_open(
-    market: Market | str = "US", now: TimeLike | None = None, session_type: str = "regular"
+    market: Market | str = "US",
+    now: TimeLike | None = None,
+    session_type: SessionTypeLike = "regular",
 ) -> bool:
     """Return whether a session of that type runs: :meth:`Market.is_open`.
 
@@ -451,14 +460,18 @@ def current_session(market: Market | str = "US", now: TimeLike | None = None) ->
 
 
 def previous_session(
-    market: Market | str = "US", now: TimeLike | None = None, session_type: str = "regular"
+    market: Market | str = "US",
+    now: TimeLike | None = None,
+    session_type: SessionTypeLike = "regular",
 ) -> Session:
     """The last session that has ended: :meth:`Market.previous_session`."""
     return _known(market).previous_session(now, session_type)
 
 
 def next_session(
-    market: Market | str = "US", now: TimeLike | None = None, session_type: str = "regular"
+    market: Market | str = "US",
+    now: TimeLike | None = None,
+    session_type: SessionTypeLike = "regular",
 ) -> Session:
     """The first session that has not started: :meth:`Market.next_session`."""
     return _known(market).next_session(now, session_type)

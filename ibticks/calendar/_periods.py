@@ -17,6 +17,7 @@ from ibticks.errors import InputError, UnknownPeriodError
 if TYPE_CHECKING:
     from datetime import tzinfo
 
+    from ibticks._types import SessionTypeLike
     from ibticks.calendar._markets import Market
 
 __all__ = ["PERIODS", "format_duration", "parse_duration", "resolve_period"]
@@ -126,7 +127,7 @@ def resolve_period(
     now_ns: int,
     *,
     market: Market | str | None = None,
-    session_type: str = "regular",
+    session_type: SessionTypeLike = "regular",
     tz: str | tzinfo | None = None,
 ) -> tuple[int, int]:
     """The range of instants a period means.

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from ibticks._types import TickTypeLike
     from ibticks.capture._recorder import Recorder
     from ibticks.store import Store
     from ibticks.tws import Client
@@ -56,7 +57,7 @@ _NOT_CONNECTED: Final = 504
 
 def stream_ticks(
     contract_id: int,
-    tick_type: str,
+    tick_type: TickTypeLike,
     *,
     host: str | None = None,
     port: int | None = None,

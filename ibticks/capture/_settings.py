@@ -17,6 +17,8 @@ from ibticks.tws import gateway_address
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ibticks._types import TickTypeLike
+
 __all__ = [
     "BACKGROUND_CLIENT_ID",
     "FIRST_REQUEST_ID",
@@ -67,7 +69,7 @@ class TrackedContract:
 
     contract_id: int
     symbol: str
-    tick_types: Sequence[str] = _DEFAULT_TYPES
+    tick_types: Sequence[TickTypeLike] = _DEFAULT_TYPES
     buffer_hours: int = 1
     enabled: bool = True
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
+    from ibticks._types import SessionTypeLike
     from ibticks.calendar import Market
 
 __all__ = ["Coverage"]
@@ -62,7 +63,7 @@ class Coverage:
         self,
         min_duration: str | timedelta | None = None,
         market: Market | str | None = None,
-        session: str = "regular",
+        session: SessionTypeLike = "regular",
     ) -> list[CoverageInterval]:
         """List the intervals in which ticks may be missing.
 
@@ -106,7 +107,7 @@ class Coverage:
             for gap in group
         ]
 
-    def during(self, market: Market | str, session: str = "regular") -> Coverage:
+    def during(self, market: Market | str, session: SessionTypeLike = "regular") -> Coverage:
         """Return the coverage of the time in which a market was open.
 
         Parameters
@@ -315,7 +316,7 @@ class Coverage:
 
 
 def _open_hours(
-    name: Market | str, session: str, intervals: Sequence[tuple[int, int]]
+    name: Market | str, session: SessionTypeLike, intervals: Sequence[tuple[int, int]]
 ) -> Iterator[Interval]:
     """Iterate over the opening hours of a market around some intervals."""
     from ibticks.calendar import from_ns

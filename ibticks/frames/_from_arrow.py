@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import tzinfo
 
-    from ibticks._types import TimeUnit
+    from ibticks._types import TickTypeLike, TimeUnit
 
 __all__ = ["frame_to_arrow", "from_arrow", "read_column"]
 
@@ -52,7 +52,7 @@ def from_arrow(
     data: Any,
     *,
     contract_id: int | None = None,
-    tick_type: str | None = None,
+    tick_type: TickTypeLike | None = None,
     tz: str | tzinfo | None = None,
     timestamp_unit: TimeUnit | None = None,
 ) -> TickColumns:

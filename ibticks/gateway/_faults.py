@@ -11,6 +11,7 @@ from ibticks.gateway._wire import NO_REQUEST, frame
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ibticks._types import TickTypeLike
     from ibticks.gateway._connection import Connection
     from ibticks.gateway._state import Greeting, State
 
@@ -193,7 +194,7 @@ class Faults(ABC):
     def forbid(
         self,
         contract_id: int,
-        tick_type: str | None = None,
+        tick_type: TickTypeLike | None = None,
         *,
         code: int = 10189,
         message: str = "",
@@ -213,7 +214,7 @@ class Faults(ABC):
         text = message or _TEXTS.get(code, f"Error {code}")
         self._call(lambda: self._state.forbidden.update({(contract_id, tick_type): (code, text)}))
 
-    def permit(self, contract_id: int, tick_type: str | None = None) -> None:
+    def permit(self, contract_id: int, tick_type: TickTypeLike | None = None) -> None:
         """Take back what :meth:`forbid` did with the same arguments."""
         self._call(lambda: self._state.forbidden.pop((contract_id, tick_type), None))
 
@@ -255,11 +256,11 @@ class Faults(ABC):
         """
         self._call(lambda: setattr(self._state, "cuts_pages", cuts))
 
-    def mute(self, contract_id: int, tick_type: str | None = None) -> None:
+    def mute(self, contract_id: int, tick_type: TickTypeLike | None = None) -> None:
         """Let the ticks of a contract, or of one of its streams, go by unsent; no word of it."""
         self._call(lambda: self._state.muted.add((contract_id, tick_type)))
 
-    def unmute(self, contract_id: int, tick_type: str | None = None) -> None:
+    def unmute(self, contract_id: int, tick_type: TickTypeLike | None = None) -> None:
         """Take back what :meth:`mute` did with the same arguments."""
         self._call(lambda: self._state.muted.discard((contract_id, tick_type)))
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from ibticks._types import TickTypeLike
     from ibticks.sample import Sample
     from ibticks.schema import Column
     from ibticks.selection import Selection
@@ -308,7 +309,9 @@ class Replay:
         return Replay(contracts, streams)
 
     def only(
-        self, contract_ids: Collection[int] | None = None, tick_types: Collection[str] | None = None
+        self,
+        contract_ids: Collection[int] | None = None,
+        tick_types: Collection[TickTypeLike] | None = None,
     ) -> Replay:
         """Only these contracts and tick types; None is all of them."""
         streams = [

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from ibticks._types import ClockMode, TickTypeLike
     from ibticks.gateway._replay import Replay, StreamKey
-    from ibticks.gateway._state import ClockMode, Sent
+    from ibticks.gateway._state import Sent
 
 __all__ = ["Gateway"]
 
@@ -237,7 +238,7 @@ class Gateway(Faults):
         return self._state.log.wait(lambda: len(connections) == clients, timeout)
 
     def rows_sent(
-        self, contract_id: int, tick_type: str, client_id: int | None = None
+        self, contract_id: int, tick_type: TickTypeLike, client_id: int | None = None
     ) -> npt.NDArray[np.intp]:
         """Rows of a stream that were sent, in the order of sending.
 

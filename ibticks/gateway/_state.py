@@ -17,13 +17,13 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ibticks._types import ClockMode
     from ibticks.gateway._connection import Connection
     from ibticks.gateway._replay import Replay, StreamKey
     from ibticks.gateway._ticks import TickStream
 
 __all__ = [
     "Clock",
-    "ClockMode",
     "Greeting",
     "Limits",
     "Pace",
@@ -34,7 +34,6 @@ __all__ = [
     "State",
 ]
 
-ClockMode = Literal["per_subscription", "shared"]
 _log = logging.getLogger(__name__)
 Greeting = Literal["greet", "silence", "hang_up"]
 

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from ibticks._types import TickTypeLike
+
 __all__ = ["IB_NAMES", "TickStream"]
 
 IB_NAMES: Final = {
@@ -86,7 +88,7 @@ class TickStream:
         ``exchange_time``: what each tick says its time is. UTC seconds, int64, shape ``(rows,)``.
     """
 
-    def __init__(self, contract_id: int, tick_type: str, columns: TickColumns) -> None:
+    def __init__(self, contract_id: int, tick_type: TickTypeLike, columns: TickColumns) -> None:
         self.contract_id: Final = contract_id
         self.tick_type: Final = check_tick_type(tick_type)
         if "timestamp" not in columns.columns:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import timedelta, tzinfo
 
+    from ibticks._types import SessionTypeLike, TickTypes
     from ibticks.calendar import Market, TimeLike
     from ibticks.capture import CaptureSettings
     from ibticks.history._client import HistoryClient
@@ -83,14 +84,14 @@ _POLL_SECONDS: Final = 0.5
 def backfill(
     store: Store,
     contracts: int | str | Sequence[int | str] | None = None,
-    tick_types: str | Sequence[str] | None = None,
+    tick_types: TickTypes | None = None,
     start: TimeLike | None = None,
     end: TimeLike | None = None,
     *,
     tz: str | tzinfo | None = None,
     to_now: bool = True,
     market: Market | str | None = None,
-    session: str = "regular",
+    session: SessionTypeLike = "regular",
     min_duration: str | timedelta | None = None,
     host: str | None = None,
     port: int | None = None,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence
     from datetime import timedelta, tzinfo
 
+    from ibticks._types import SessionTypeLike
     from ibticks.calendar import Market, TimeLike
     from ibticks.coverage import CoverageInterval
     from ibticks.store import Store
@@ -236,7 +237,7 @@ def plan_backfill(
     streams: Sequence[tuple[int, str]],
     within: tuple[int, int],
     market: Market | str | None,
-    session: str,
+    session: SessionTypeLike,
     min_duration: str | timedelta | None,
 ) -> list[CoverageInterval]:
     """Return the gaps to fill, by stream and time.

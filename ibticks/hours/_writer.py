@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from ibticks._types import Compression, TimeUnit
+    from ibticks._types import CompressionLike, TickTypeLike, TimeUnit
     from ibticks.index import FileRecord
 
 __all__ = ["Duplicates", "HourWriter"]
@@ -104,11 +104,11 @@ class HourWriter:
         self,
         folder: str | PathLike[str],
         contract_id: int,
-        tick_type: str,
+        tick_type: TickTypeLike,
         *,
         stream_id: str = "",
         duplicates: Duplicates = "keep",
-        compression: Compression = "none",
+        compression: CompressionLike = "none",
     ) -> None:
         if duplicates not in ("keep", "skip"):
             raise InputError(

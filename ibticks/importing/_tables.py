@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from ibticks._types import TimeUnit
+    from ibticks._types import TickTypeLike, TimeUnit
     from ibticks.storage import StreamWriter
     from ibticks.store import Store
     from ibticks.tables import TickTable
@@ -39,7 +39,7 @@ def import_table(
     path: str | Path,
     *,
     contract_id: int | None = None,
-    tick_type: str,
+    tick_type: TickTypeLike,
     mapping: Mapping[str, str | None] | None = None,
     tz: str | tzinfo | None = None,
     timestamp_unit: TimeUnit | None = None,

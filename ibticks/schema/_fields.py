@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from numbers import Integral
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 from ibticks.config import TICK_TYPES
 from ibticks.errors import InputError, UnknownColumnError, UnknownTickTypeError
@@ -146,7 +149,7 @@ def check_contract_id(contract_id: object) -> int:
     return number
 
 
-def list_columns(tick_types: tuple[str, ...] | list[str]) -> tuple[str, ...]:
+def list_columns(tick_types: Sequence[str]) -> tuple[str, ...]:
     """Return the columns of ticks of these tick types, unless others are requested.
 
     Examples

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from datetime import tzinfo
     from pathlib import Path
 
+    from ibticks._types import TickTypes
     from ibticks.calendar import TimeLike
     from ibticks.coverage import Coverage
     from ibticks.index import ContractRecord, Index
@@ -95,7 +96,7 @@ class SelectionResolver:
         )
 
     def tick_types(
-        self, contract_ids: tuple[int, ...], tick_types: str | Sequence[str] | None
+        self, contract_ids: tuple[int, ...], tick_types: TickTypes | None
     ) -> tuple[str, ...]:
         """Return the checked tick types; by default all stored ones of the contracts."""
         if tick_types is None:
@@ -106,7 +107,7 @@ class SelectionResolver:
     def select(
         self,
         contracts: int | str | Sequence[int | str],
-        tick_types: str | Sequence[str] | None,
+        tick_types: TickTypes | None,
         time_range: TimeRange,
         *,
         columns: str | Sequence[str] | None = None,
@@ -137,7 +138,7 @@ class SelectionResolver:
     def coverage(
         self,
         contracts: int | str | Sequence[int | str] | None,
-        tick_types: str | Sequence[str] | None,
+        tick_types: TickTypes | None,
         time_range: TimeRange,
     ) -> Coverage:
         """Return the coverage of a time range; see :meth:`ibticks.Store.coverage`."""
@@ -326,7 +327,7 @@ def as_list(value: Any) -> list[Any]:
     return list(value) if is_several else [value]
 
 
-def check_tick_types(tick_types: str | Sequence[str]) -> tuple[str, ...]:
+def check_tick_types(tick_types: TickTypes) -> tuple[str, ...]:
     """Return one tick type or several, checked, without duplicates.
 
     Raises

@@ -12,6 +12,7 @@ from ibticks.errors import InputError, TimeRangeError
 if TYPE_CHECKING:
     from datetime import timedelta, tzinfo
 
+    from ibticks._types import SessionTypeLike
     from ibticks.calendar import TimeLike
 
 __all__ = ["DEFAULT_MARKET", "TimeRange"]
@@ -53,7 +54,7 @@ class TimeRange:
     start: TimeLike | None = None
     end: TimeLike | None = None
     tz: str | tzinfo | None = None
-    session: str | None = None
+    session: SessionTypeLike | None = None
     date: TimeLike | None = None
     sessions: int | None = None
     market: str = DEFAULT_MARKET

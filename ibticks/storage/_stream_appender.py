@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self, SupportsIndex
 
+    from ibticks._types import TickTypeLike
     from ibticks.index import FileRecord, Index
 
 __all__ = ["StreamAppender"]
@@ -88,7 +89,7 @@ class StreamAppender:
         self,
         root: Path,
         contract_id: SupportsIndex,
-        tick_type: str,
+        tick_type: TickTypeLike,
         index: Index,
         *,
         fsync: float | None = 1.0,

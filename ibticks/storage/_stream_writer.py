@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self, SupportsIndex
 
+    from ibticks._types import TickTypeLike
     from ibticks.index import Index
     from ibticks.schema import TickColumns
 
@@ -36,7 +37,12 @@ class StreamWriter:
     """
 
     def __init__(
-        self, root: Path, contract_id: SupportsIndex, tick_type: str, index: Index, **options: Any
+        self,
+        root: Path,
+        contract_id: SupportsIndex,
+        tick_type: TickTypeLike,
+        index: Index,
+        **options: Any,
     ) -> None:
         self.appender: Final = StreamAppender(root, contract_id, tick_type, index, **options)
         self.contract_id: Final = self.appender.contract_id

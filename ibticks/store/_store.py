@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from ibticks._types import CompressionLike, SessionTypeLike, TickTypeLike, TickTypes
     from ibticks.calendar import TimeLike
     from ibticks.coverage import Coverage, FeedState
     from ibticks.index import DailyStats, FileRecord, JournaledIndex
@@ -81,13 +82,13 @@ class Store:
     def select(
         self,
         contracts: int | str | Sequence[int | str],
-        tick_types: str | Sequence[str] | None = None,
+        tick_types: TickTypes | None = None,
         period: str | timedelta | TimeRange | None = None,
         *,
         start: TimeLike | None = None,
         end: TimeLike | None = None,
         tz: str | tzinfo | None = None,
-        session: str | None = None,
+        session: SessionTypeLike | None = None,
         date: TimeLike | None = None,
         sessions: int | None = None,
         market: str = DEFAULT_MARKET,
@@ -178,7 +179,7 @@ class Store:
     def live(
         self,
         contracts: int | str | Sequence[int | str],
-        tick_types: str | Sequence[str] | None = None,
+        tick_types: TickTypes | None = None,
         buffer: TimeLike | timedelta | None = None,
         *,
         market: str = DEFAULT_MARKET,
@@ -300,7 +301,7 @@ class Store:
     def buffer(
         self,
         contracts: int | str | Sequence[int | str],
-        tick_types: str | Sequence[str] | None = None,
+        tick_types: TickTypes | None = None,
         buffer: TimeLike | timedelta = "1h",
         *,
         market: str = DEFAULT_MARKET,
@@ -359,13 +360,13 @@ class Store:
     def coverage(
         self,
         contracts: int | str | Sequence[int | str] | None = None,
-        tick_types: str | Sequence[str] | None = None,
+        tick_types: TickTypes | None = None,
         period: str | timedelta | TimeRange | None = None,
         *,
         start: TimeLike | None = None,
         end: TimeLike | None = None,
         tz: str | tzinfo | None = None,
-        session: str | None = None,
+        session: SessionTypeLike | None = None,
         date: TimeLike | None = None,
         sessions: int | None = None,
         market: str = DEFAULT_MARKET,
@@ -396,7 +397,7 @@ class Store:
     def feed_states(
         self,
         contracts: int | str | Sequence[int | str] | None = None,
-        tick_types: str | Sequence[str] | None = None,
+        tick_types: TickTypes | None = None,
     ) -> list[FeedState]:
         """Return the condition of captured streams: live, quiet, disconnected, without a capture.
 
@@ -504,7 +505,7 @@ class Store:
     def daily_stats(
         self,
         contracts: int | str | Sequence[int | str] | None = None,
-        tick_types: str | Sequence[str] | None = None,
+        tick_types: TickTypes | None = None,
     ) -> list[DailyStats]:
         """List the statistics of each UTC day, contract and tick type from the index.
 
@@ -564,7 +565,7 @@ class Store:
         return from_query(result.columns, result.types, result.rows)
 
     def writer(
-        self, contract_id: SupportsIndex, tick_type: str, *, fsync: float | None = 1.0
+        self, contract_id: SupportsIndex, tick_type: TickTypeLike, *, fsync: float | None = 1.0
     ) -> StreamWriter:
         """Open the writer of one stream; see :class:`ibticks.storage.StreamWriter`.
 
@@ -589,7 +590,7 @@ class Store:
         frame: Any,
         *,
         contract_id: int | None = None,
-        tick_type: str | None = None,
+        tick_type: TickTypeLike | None = None,
         tz: str | tzinfo | None = None,
         stream_id: str = "",
         duplicates: Duplicates = "keep",
@@ -677,7 +678,7 @@ class Store:
 
     def compress(
         self,
-        compression: str = "zstd",
+        compression: CompressionLike = "zstd",
         *,
         older_than: str | timedelta = "24h",
         now: TimeLike | None = None,
@@ -750,7 +751,7 @@ class Store:
     def delete(
         self,
         contract: int | str,
-        tick_type: str,
+        tick_type: TickTypeLike,
         *,
         start: TimeLike | None = None,
         end: TimeLike | None = None,
@@ -820,7 +821,7 @@ class Store:
     def purge(
         self,
         contract: int | str,
-        tick_type: str,
+        tick_type: TickTypeLike,
         *,
         start: TimeLike | None = None,
         end: TimeLike | None = None,
@@ -845,7 +846,7 @@ class Store:
             paths = list(purge_files(paths))
         return [path.relative_to(self.root).as_posix() for path in paths]
 
-    def _stream(self, contract: int | str, tick_type: str) -> StreamKey:
+    def _stream(self, contract: int | str, tick_type: TickTypeLike) -> StreamKey:
         (contract_id,) = self.contract_ids(contract)
         (checked,) = check_tick_types(tick_type)
         return StreamKey(contract_id, checked)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from datetime import tzinfo
     from os import PathLike
 
-    from ibticks._types import TimeUnit
+    from ibticks._types import TickTypeLike, TimeUnit
     from ibticks.schema import TickColumns
 
 __all__ = ["count_rows", "file_columns", "open_table", "read_batches"]
@@ -44,7 +44,7 @@ def count_rows(path: str | PathLike[str]) -> int:
 def read_batches(
     path: str | PathLike[str],
     *,
-    tick_type: str,
+    tick_type: TickTypeLike,
     contract_id: int,
     mapping: Mapping[str, str | None] | None = None,
     tz: str | tzinfo | None = None,
@@ -115,7 +115,7 @@ def read_batches(
 def open_table(
     path: str | PathLike[str],
     *,
-    tick_type: str,
+    tick_type: TickTypeLike,
     mapping: Mapping[str, str | None] | None = None,
     preset: str | None = None,
     tz: str | tzinfo | None = None,

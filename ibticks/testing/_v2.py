@@ -14,6 +14,8 @@ from ibticks.schema import COLUMNS, FieldType
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
+    from ibticks._types import TickTypeLike
+
 __all__ = ["INT64", "UINT32", "UINT64", "WORDS", "json_values", "messages", "ticks", "timestamps"]
 
 UINT32: Final = st.one_of(st.integers(0, 2**32 - 1), st.sampled_from([0, 2**31, 2**32 - 1]))
@@ -63,7 +65,7 @@ def json_values() -> SearchStrategy[Any]:
 
 
 def ticks(
-    tick_type: str | None = None,
+    tick_type: TickTypeLike | None = None,
     *,
     contract_ids: SearchStrategy[int] | None = None,
     times: SearchStrategy[str] | None = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ibticks._types import SessionType
 from ibticks.calendar import (
     MARKETS,
     Market,
@@ -47,6 +48,10 @@ def test_a_market_is_one_object() -> None:
     assert market("XTKS") is market("JP")
     assert market("CME_Equity") is market("CME")
     assert pickle.loads(pickle.dumps(market("JP"))) is market("JP")
+
+
+def test_the_type_of_session_types_has_those_of_all_markets() -> None:
+    assert {session_type for _, session_type in TYPES} == set(get_args(SessionType))
 
 
 def test_session_types() -> None:

@@ -42,7 +42,10 @@ _SLOW_FILES = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests by what they run, so that `-m "not slow"` leaves out the long ones."""
+    shared_server = pytest.mark.skip(reason="starts a server; IBTICKS_TEST_DSN names another")
     for item in items:
+        if os.environ.get("IBTICKS_TEST_DSN") and item.get_closest_marker("own_server"):
+            item.add_marker(shared_server)
         fixtures = set(getattr(item, "fixturenames", ()))
         for marker, names in _MARKERS.items():
             if fixtures & names:

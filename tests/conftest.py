@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,20 +9,21 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
 
 import ibticks as ibt
 from ibticks.calendar import MARKETS, session_rows
 from ibticks.index import PostgresIndex
-from ibticks.index.embedded import EmbeddedServer
 from ibticks.sample import SAMPLES
 
 from .captures import FakeCapture
+from .servers import open_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from playwright.sync_api import Browser
+
+    from .servers import PostgresServer
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
@@ -36,19 +36,18 @@ FLAGS = [
     "--disable-sync",
 ]
 
-_numbers = itertools.count()
+
+@pytest.fixture(scope="session")
+def postgres(clusters: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """A shared PostgreSQL server for stores of tests."""
+    with open_server(tmp_path_factory.mktemp("postgres"), "of the tests") as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
-def postgres(clusters: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
-    """A shared PostgreSQL server for stores of tests."""
-    with EmbeddedServer.for_store(tmp_path_factory.mktemp("postgres"), "of the tests") as server:
-        template = make_conninfo(server.dsn, dbname="ready")
-        with psycopg.connect(server.dsn, autocommit=True) as admin:
-            # It need not survive a power cut.
-            admin.execute("ALTER SYSTEM SET fsync = off")
-            admin.execute("SELECT pg_reload_conf()")
-            admin.execute("CREATE DATABASE ready")
+def ready_database(postgres: PostgresServer) -> Iterator[str]:
+    """The DSN of a database with the schema and a year of sessions, to be copied."""
+    with postgres.database() as template:
         index = PostgresIndex(template, "nobody's")
         today = datetime.now(UTC).date()
         # Not from 2000 on, as a store would: copying that takes longer than the tests.
@@ -56,17 +55,14 @@ def postgres(clusters: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         index.close()
         with psycopg.connect(template, autocommit=True) as connection:
             connection.execute("DELETE FROM store_identity")
-        yield server
+        yield template
 
 
 @pytest.fixture
-def database(postgres: EmbeddedServer) -> Iterator[str]:
+def database(postgres: PostgresServer, ready_database: str) -> Iterator[str]:
     """The DSN of a database that is the index of no store yet."""
-    name = f"store_{next(_numbers)}"
-    with psycopg.connect(postgres.dsn, autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name} TEMPLATE ready")
-        yield make_conninfo(postgres.dsn, dbname=name)
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with postgres.database(ready_database) as dsn:
+        yield dsn
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ibticks.index import FileRecord
-    from ibticks.index.embedded import EmbeddedServer
+    from tests.servers import PostgresServer
 
 
 @pytest.fixture(scope="session")
@@ -111,7 +111,7 @@ def capturing(
 
 
 @pytest.fixture
-def outage(postgres: EmbeddedServer, database: str) -> Iterator[Callable[..., None]]:
+def outage(postgres: PostgresServer, database: str) -> Iterator[Callable[..., None]]:
     """Take the store's database away, and give it back."""
     name = conninfo_to_dict(database)["dbname"]
 

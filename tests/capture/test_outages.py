@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ibticks import Capture, Store
     from ibticks.gateway import Gateway, Replay
     from ibticks.index import ContractRecord
-    from ibticks.index.embedded import EmbeddedServer
+    from tests.servers import PostgresServer
 
 TICKING = "1:ONE:bid_ask;last,2:TWO:bid_ask"
 STREAMS = [(1, "bid_ask"), (1, "last"), (2, "bid_ask")]
@@ -398,7 +398,7 @@ KINDS = ["small files"] if MOUNT is None else ["small disk", "small files"]
 def played(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
-    postgres: EmbeddedServer,
+    postgres: PostgresServer,
 ) -> tuple[Any, Any]:
     """Errors by scene, on a full disk of this type, and the log."""
     before: Any = MOUNT if request.param == "small disk" else []

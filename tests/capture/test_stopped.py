@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from ibticks.gateway import Gateway, Replay
 
+pytestmark = pytest.mark.own_server
+
 TICKING = "1:ONE:bid_ask;last,2:TWO:bid_ask"
 STREAMS = [(1, "bid_ask"), (1, "last"), (2, "bid_ask")]
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ from ibticks.testing.strategies import messages, ticks, timestamps
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from ibticks.index.embedded import EmbeddedServer
+    from tests.servers import PostgresServer
 
 BTC: dict[str, Any] = {"contract_id": 990101, "tick_type": "all_last"}
 AAPL: dict[str, Any] = {"contract_id": 265598, "tick_type": "last"}
@@ -328,21 +329,16 @@ def test_a_bad_line_is_named_and_the_lines_before_it_are_stored(
 
 @pytest.fixture(scope="module")
 def pair(
-    tmp_path_factory: pytest.TempPathFactory, postgres: EmbeddedServer
+    tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer, ready_database: str
 ) -> Iterator[list[ibt.Store]]:
     """Two stores: from the one to the other."""
-    import psycopg
-    from psycopg.conninfo import make_conninfo
-
-    opened = []
-    with psycopg.connect(postgres.dsn, autocommit=True) as admin:
+    with ExitStack() as stack:
+        opened = []
         for name in ("outgoing", "incoming"):
-            admin.execute(f"CREATE DATABASE {name} TEMPLATE ready")
-            dsn = make_conninfo(postgres.dsn, dbname=name)
-            opened.append(ibt.open(tmp_path_factory.mktemp(name), dsn=dsn))
-    yield opened
-    for store in opened:
-        store.close()
+            dsn = stack.enter_context(postgres.database(ready_database))
+            store = ibt.open(tmp_path_factory.mktemp(name), dsn=dsn)
+            opened.append(stack.enter_context(store))
+        yield opened
 
 
 _WHEN = timestamps(datetime(2025, 1, 10, 14, 58), datetime(2025, 1, 10, 15, 2))

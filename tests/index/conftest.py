@@ -1,19 +1,18 @@
-"""One embedded PostgreSQL for all tests of the index, and one database for each test."""
+"""One PostgreSQL server for all tests of the index, and one database for each test."""
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
 
 from ibticks.index import (
     Block,
@@ -22,15 +21,15 @@ from ibticks.index import (
     FileRecord,
     PostgresIndex,
 )
-from ibticks.index.embedded import EmbeddedServer
+from tests.servers import open_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tests.servers import PostgresServer
+
 HOUR_NS = 3_600_000_000_000
 DAY = 1_736_467_200_000_000_000  # 2025-01-10 00:00 UTC
-
-_numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
@@ -46,51 +45,44 @@ def make_base() -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory, store_id: str) -> Iterator[EmbeddedServer]:
+def server(tmp_path_factory: pytest.TempPathFactory, store_id: str) -> Iterator[PostgresServer]:
     base = make_base()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IBTICKS_PGDATA", str(base))
-        embedded = EmbeddedServer.for_store(tmp_path_factory.mktemp("store"), store_id)
-    yield embedded
-    embedded.close()
+        stack = ExitStack()
+        opened = stack.enter_context(open_server(tmp_path_factory.mktemp("store"), store_id))
+    with stack:
+        yield opened
     shutil.rmtree(base)
 
 
 @pytest.fixture(scope="session")
-def admin(server: EmbeddedServer) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+def admin(server: PostgresServer) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
     """A superuser connection to the server."""
     with psycopg.connect(server.dsn, autocommit=True) as connection:
         yield connection
 
 
 @pytest.fixture(scope="session")
-def template(
-    server: EmbeddedServer, admin: psycopg.Connection[tuple[Any, ...]], store_id: str
-) -> str:
-    """A template database with the schema."""
-    admin.execute("CREATE DATABASE ready")
-    PostgresIndex(make_conninfo(server.dsn, dbname="ready"), store_id).close()
-    return "ready"
+def template(server: PostgresServer, store_id: str) -> Iterator[str]:
+    """The DSN of a database with the schema, to be copied."""
+    with server.database() as dsn:
+        PostgresIndex(dsn, store_id).close()
+        yield dsn
 
 
 @pytest.fixture
-def empty_dsn(server: EmbeddedServer, admin: psycopg.Connection[tuple[Any, ...]]) -> Iterator[str]:
+def empty_dsn(server: PostgresServer) -> Iterator[str]:
     """A new database without the schema."""
-    name = f"test_{next(_numbers)}"
-    admin.execute(f"CREATE DATABASE {name}")
-    yield make_conninfo(server.dsn, dbname=name)
-    admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with server.database() as dsn:
+        yield dsn
 
 
 @pytest.fixture
-def dsn(
-    server: EmbeddedServer, admin: psycopg.Connection[tuple[Any, ...]], template: str
-) -> Iterator[str]:
+def dsn(server: PostgresServer, template: str) -> Iterator[str]:
     """A new database with the schema."""
-    name = f"test_{next(_numbers)}"
-    admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-    yield make_conninfo(server.dsn, dbname=name)
-    admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with server.database(template) as dsn:
+        yield dsn
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from ibticks.index._migrations import migrate, migrations
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ibticks.index.embedded import EmbeddedServer
+    from tests.servers import PostgresServer
 
 VALUES = {
     "PGHOST": "/nowhere",
@@ -71,9 +71,10 @@ def session(connection: TimeoutConnection) -> tuple[Any, ...] | None:
 
 @pytest.fixture
 def short_dsn(dsn: str) -> str:
-    """A short DSN with only the location of the server."""
+    """A short DSN with only the location of the server, and the password if it has one."""
     full: dict[str, Any] = dict(conninfo_to_dict(dsn))
-    return make_conninfo(**{name: full[name] for name in ("host", "port", "dbname", "user")})
+    names = ("host", "port", "dbname", "user", "password")
+    return make_conninfo(**{name: full[name] for name in names if name in full})
 
 
 @pytest.fixture
@@ -81,9 +82,10 @@ def database_name(dsn: str) -> str | int | None:
     return conninfo_to_dict(dsn)["dbname"]
 
 
+@pytest.mark.own_server
 @pytest.mark.parametrize("variable", sorted(KNOWN | VALUES.keys()))
 def test_environment_variables_do_not_affect_the_embedded_server(
-    server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch, variable: str
+    server: PostgresServer, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     monkeypatch.setenv(variable, VALUES.get(variable, "nonsense"))
     with connect(dsn_parameters(server.dsn)) as connection:
@@ -91,6 +93,7 @@ def test_environment_variables_do_not_affect_the_embedded_server(
     assert os.environ[variable] == VALUES.get(variable, "nonsense")
 
 
+@pytest.mark.own_server
 def test_an_embedded_store_opens_with_all_variables_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, admin: psycopg.Connection[tuple[Any, ...]]
 ) -> None:
@@ -147,6 +150,9 @@ def test_a_partial_dsn_is_completed_from_the_environment(
     full: dict[str, Any] = dict(conninfo_to_dict(dsn))
     monkeypatch.setenv("PGHOST", full["host"])
     monkeypatch.setenv("PGDATABASE", database_name)
+    if "password" in full:
+        monkeypatch.setenv("PGUSER", full["user"])
+        monkeypatch.setenv("PGPASSWORD", full["password"])
     with connect(dsn_parameters(f"port={full['port']}")) as connection:
         assert session(connection)[-1] == database_name
 
@@ -171,7 +177,10 @@ def test_a_service_file_keeps_its_options(
 ) -> None:
     sql.execute("CREATE SCHEMA ticks")
     parameters = conninfo_to_dict(short_dsn)
-    lines = [f"{name}={parameters[name]}\n" for name in ("host", "port", "dbname")]
+    names = ["host", "port", "dbname"]
+    if "password" in parameters:
+        names += ["user", "password"]
+    lines = [f"{name}={parameters[name]}\n" for name in names]
     services = tmp_path / "services.conf"
     services.write_text("".join(["[mine]\n", *lines, "options=-csearch_path=ticks,public\n"]))
     monkeypatch.setenv("PGSERVICEFILE", str(services))

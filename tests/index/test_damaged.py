@@ -281,6 +281,7 @@ def base(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+@pytest.mark.own_server
 @pytest.mark.parametrize("detected", ["by a writer", "by a reader", "at the next opening"])
 def test_a_damaged_cluster_is_replaced_at_the_next_opening(
     store: Path, base: Path, make_file: Callable[..., FileRecord], detected: str
@@ -309,6 +310,7 @@ def test_a_damaged_cluster_is_replaced_at_the_next_opening(
     index.close()
 
 
+@pytest.mark.own_server
 def test_a_damaged_cluster_in_use_is_not_replaced(
     store: Path, base: Path, python: Callable[..., Popen[str]]
 ) -> None:

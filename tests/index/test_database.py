@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from subprocess import Popen
 
-    from ibticks.index.embedded import EmbeddedServer
+    from tests.servers import PostgresServer
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_connection_errors_name_the_server(store_id: str) -> None:
         Database("postgresql://me:pw@127.0.0.1:1/ticks", store_id)
 
 
-def test_a_missing_database_raises(server: EmbeddedServer, store_id: str) -> None:
+def test_a_missing_database_raises(server: PostgresServer, store_id: str) -> None:
     with pytest.raises(IndexUnavailableError, match='"never_made" does not exist'):
         Database(make_conninfo(server.dsn, dbname="never_made"), store_id)
 

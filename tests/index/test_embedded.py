@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 STORE_ID = "8c1f4e5a-2f60-4c07-9d2a-7c7d1f9e4b55"
 AS_ROOT = os.geteuid() == 0
+pytestmark = pytest.mark.own_server
+
 BINARIES = find_binaries()
 
 OPEN = """

@@ -38,6 +38,7 @@ def in_base(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IBTICKS_PGDATA", str(base))
 
 
+@pytest.mark.own_server
 def test_open_with_an_embedded_server(store: Path, make_file: Callable[..., FileRecord]) -> None:
     index = open_index(store, STORE_ID)
     index.replace_files([])
@@ -49,6 +50,7 @@ def test_open_with_an_embedded_server(store: Path, make_file: Callable[..., File
     index.close()
 
 
+@pytest.mark.own_server
 def test_a_killed_embedded_server_is_started_again(
     store: Path, base: Path, make_file: Callable[..., FileRecord]
 ) -> None:
@@ -114,6 +116,7 @@ def test_open_without_an_embedded_server_warns(
     index.close()
 
 
+@pytest.mark.own_server
 def test_the_journal_is_applied_at_the_next_opening(
     store: Path, make_file: Callable[..., FileRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +132,7 @@ def test_the_journal_is_applied_at_the_next_opening(
     index.close()
 
 
+@pytest.mark.own_server
 def test_two_processes_share_one_embedded_server(
     store: Path, python: Callable[..., Popen[str]], make_file: Callable[..., FileRecord]
 ) -> None:
@@ -148,6 +152,7 @@ def test_two_processes_share_one_embedded_server(
     index.close()
 
 
+@pytest.mark.own_server
 def test_other_programs_can_use_the_dsn(store: Path) -> None:
     index = open_index(store, STORE_ID)
     folder = re.search(r" on (.*):5432 ", index.describe())[1]

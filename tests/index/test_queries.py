@@ -279,11 +279,11 @@ def test_a_role_created_by_an_administrator_runs_the_owners_queries(
 
 
 def test_tables_created_later_can_be_read(
-    index: PostgresIndex, sql: psycopg.Connection[tuple[Any, ...]]
+    index: PostgresIndex, dsn: str, store_id: str, sql: psycopg.Connection[tuple[Any, ...]]
 ) -> None:
     assert index.query("SELECT 1 AS n") == [{"n": 1}]
     sql.execute("CREATE TABLE later AS SELECT 2 AS n")
-    again = PostgresIndex(sql.info.dsn, "0b8f4c3e-5d7a-4f39-9a55-6f1c7d2e8a10")
+    again = PostgresIndex(dsn, store_id)
     assert again.query("SELECT n FROM later") == [{"n": 2}]
     again.close()
 

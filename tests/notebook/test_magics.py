@@ -19,7 +19,7 @@ from .kernels import Notebook, PatientKernelManager
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ibticks.index.embedded import EmbeddedServer
+    from tests.servers import PostgresServer
 
 IBM = "8314:IBM:bid_ask;all_last"
 
@@ -122,7 +122,7 @@ def test_errors_are_one_line(mistaken: Notebook, line: str, says: str) -> None:
 
 @pytest.fixture(scope="module")
 def mistaken(
-    postgres: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory
+    postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Notebook]:
     """A kernel without a capture."""
     manager = PatientKernelManager(kernel_name="python3")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 import warnings
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
 
 import ibticks as ibt
 from ibticks.calendar import to_ns
@@ -28,16 +26,14 @@ from ibticks.storage import summarise_file
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ibticks.index.embedded import EmbeddedServer
     from ibticks.storage._whole_file import Summary
     from tests.captures import FakeCapture
+    from tests.servers import PostgresServer
 
 AAPL = 265598
 T0 = to_ns("2025-01-10T14:30Z")
 HOUR = 3600 * 10**9
 HOURS = 6
-
-_numbers = itertools.count()
 
 
 def hours(day: int = 10, count: int = HOURS) -> pl.DataFrame:
@@ -67,20 +63,10 @@ def problems(store: ibt.Store) -> list[Any]:
 
 
 @pytest.fixture
-def new_database(postgres: EmbeddedServer) -> Iterator[Callable[[], str]]:
+def new_database(postgres: PostgresServer, ready_database: str) -> Iterator[Callable[[], str]]:
     """Make databases that are the index of no store yet: ``new_database()``."""
-    names = []
-
-    def make() -> str:
-        names.append(f"lost_{next(_numbers)}")
-        with psycopg.connect(postgres.dsn, autocommit=True) as admin:
-            admin.execute(f"CREATE DATABASE {names[-1]} TEMPLATE ready")
-        return make_conninfo(postgres.dsn, dbname=names[-1])
-
-    yield make
-    with psycopg.connect(postgres.dsn, autocommit=True) as admin:
-        for name in names:
-            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with ExitStack() as made:
+        yield lambda: made.enter_context(postgres.database(ready_database))
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
-import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
@@ -27,7 +26,7 @@ from ibticks.coverage import CoverageState
 from ibticks.index import ContractRecord, CoverageRecord, PostgresIndex
 
 if TYPE_CHECKING:
-    from ibticks.index.embedded import EmbeddedServer
+    from tests.servers import PostgresServer
 
 NOON = 1_736_510_400_000_000_000  # 2025-01-10 12:00 UTC
 
@@ -354,7 +353,7 @@ def test_an_invalid_dsn(tmp_path: Path, dsn: str) -> None:
     assert "ses" not in str(e.value)
 
 
-def test_a_wrong_password_is_not_in_the_error(tmp_path: Path, postgres: EmbeddedServer) -> None:
+def test_a_wrong_password_is_not_in_the_error(tmp_path: Path, postgres: PostgresServer) -> None:
     with pytest.raises(errors.IndexUnavailableError) as e:
         ibt.open(tmp_path, dsn=make_conninfo(postgres.dsn, user="stranger", password="sesame"))
     assert "stranger" in str(e.value)
@@ -458,12 +457,15 @@ def test_a_store_is_opened_from_its_files_alone(
         assert store.select(265598).to_polars().height == 3
 
 
-def test_names_come_back_from_the_catalogue_alone(tmp_path: Path, postgres: EmbeddedServer) -> None:
+def test_names_come_back_from_the_catalogue_alone(
+    tmp_path: Path, postgres: PostgresServer, ready_database: str
+) -> None:
     """A store that has names and no ticks as yet."""
     for name in ("first", "second"):
-        with psycopg.connect(postgres.dsn, autocommit=True) as admin:
-            admin.execute(f"CREATE DATABASE {name} TEMPLATE ready")
-        with ibt.open(tmp_path, dsn=make_conninfo(postgres.dsn, dbname=name)) as store:
+        with (
+            postgres.database(ready_database) as dsn,
+            ibt.open(tmp_path, dsn=dsn) as store,
+        ):
             if name == "first":
                 store.add_contract(711280073, "MNQ")
             assert store.contracts() == [ContractRecord(711280073, "MNQ")]

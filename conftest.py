@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +19,13 @@ if TYPE_CHECKING:
 # How long an example takes says how busy the machine is, and nothing about the code.
 settings.register_profile("ibticks", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ibticks")
+
+# A run starts hundreds of Python processes, which share what the first one compiled, also where the
+# environment says otherwise.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+_KERNELS = ("ibticks.format._decode", "ibticks.format._encode", "ibticks.format._frames")
 
 
 # Markers follow from the fixtures that a test asks for; `slow` also from its file.
@@ -38,6 +47,12 @@ _SLOW_FILES = (
     *("*/test_embedded.py", "*/test_damaged.py", "*/test_migrations.py", "*/test_connection.py"),
     *("*/test_incremental.py", "*/test_jit.py", "*/test_pictures.py", "*/test_property.py"),
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the kernels once, before there are several test processes that need them."""
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        subprocess.run([sys.executable, "-c", f"import {', '.join(_KERNELS)}"], check=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -465,8 +465,10 @@ def test_competing_session_takes_the_data(
     gateway.mute(1, "last")
     gateway.send_error(10197, req_id=request)
     until(lambda: states(capture)[1] == "quiet")
-    # It is cancelled, so that no tick comes twice, and subscribed again.
+    # It is cancelled, so that no tick comes twice, and subscribed again. Until its cancellation
+    # has come, the first request may tick again.
     gateway.unmute(1, "last")
+    until(lambda: request_of(gateway, 1, "last") > request, "the second request ticks")
     grows(capture)
     assert gateway.subscriptions == 3
     capture.stop()

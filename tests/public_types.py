@@ -15,9 +15,11 @@ import xarray as xr
 import ibticks as ibt
 from ibticks import analysis
 from ibticks._types import TickType
+from ibticks.capture import CaptureOptions, CaptureSettings
 from ibticks.coverage import Coverage, CoverageInterval, FeedState
 from ibticks.gateway import Gateway, Replay
 from ibticks.live import Buffer
+from ibticks.selection import TimeRange
 
 
 def loading() -> None:
@@ -41,6 +43,27 @@ def living() -> None:
     assert_type(store.buffer("AAPL"), Buffer)
     capture = ibt.Capture(store, "265598:AAPL:last")
     assert_type(capture.start(), ibt.Capture)
+
+
+def capturing(store: ibt.Store, options: CaptureOptions) -> None:
+    """The keyword arguments of a capture are its settings."""
+    capture = ibt.Capture(store, port=7497, fsync=None, keep="90d", compress_after=3600)
+    assert_type(capture.settings, CaptureSettings)
+    assert_type(capture.settings.keep, float | None)
+    assert_type(capture.settings.tracked, tuple[ibt.TrackedContract, ...])
+    ibt.Capture(store, [ibt.TrackedContract(265598, "AAPL", ["bid_ask"])], **options)
+    assert_type(CaptureSettings.from_environment(tracked="265598:AAPL", **options), CaptureSettings)
+
+
+def capturing_wrongly(store: ibt.Store) -> None:
+    ibt.Capture(store, prot=7497)  # type: ignore[call-arg]
+    ibt.Capture(store, port="7497")  # type: ignore[arg-type]
+    ibt.Capture(store, backfill=None)  # type: ignore[arg-type]
+    ibt.Capture(store, tracked=[265598])  # type: ignore[list-item]
+    ibt.Capture(store, keep=True, fsync="always")  # type: ignore[arg-type]
+    CaptureSettings.from_environment(heartbeat="10s")  # type: ignore[arg-type]
+    TimeRange.of(None, trading_day="2025-01-10")  # type: ignore[call-arg]
+    TimeRange.of(None, sessions="5")  # type: ignore[arg-type]
 
 
 def measuring(trades: pl.DataFrame, scan: pl.LazyFrame) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import inspect
 import pickle
 import subprocess
 import sys
@@ -15,6 +16,9 @@ import pytest
 
 import ibticks
 from ibticks import errors
+from ibticks.history._client import HistoryClient, HistoryOptions
+from ibticks.selection._time_range import TimeRange, TimeRangeOptions
+from ibticks.storage import AppenderOptions, StreamAppender
 
 PACKAGE = Path(ibticks.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
@@ -34,6 +38,24 @@ def test_public_names() -> None:
 def test_unknown_attributes_raise() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'opne'"):
         _ = ibticks.opne  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("options", "function"),
+    [
+        (AppenderOptions, StreamAppender),
+        (HistoryOptions, HistoryClient),
+        (TimeRangeOptions, TimeRange),
+    ],
+    ids=lambda value: value.__name__,
+)
+def test_options_are_optional_parameters(options: Any, function: Any) -> None:
+    """A dictionary of keyword arguments has the parameters that have a default, and their types."""
+    assert {name: hint.__forward_arg__ for name, hint in options.__annotations__.items()} == {
+        parameter.name: parameter.annotation
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.default is not parameter.empty and parameter.name != "period"
+    }
 
 
 @pytest.mark.parametrize("module", MODULES, ids=str)

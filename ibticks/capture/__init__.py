@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ibticks.capture._recorder import Recorder
     from ibticks.capture._settings import (
         FIRST_REQUEST_ID,
+        CaptureOptions,
         CaptureSettings,
         TrackedContract,
         parse_tracked,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FIRST_REQUEST_ID",
     "Capture",
+    "CaptureOptions",
     "CaptureSettings",
     "ConnectionHandler",
     "OnDemandStream",

@@ -32,9 +32,9 @@ from ibticks.storage import SealProcess
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
-    from typing import Self
+    from typing import Self, Unpack
 
-    from ibticks.capture._settings import TrackedContract
+    from ibticks.capture._settings import CaptureOptions, TrackedContract
     from ibticks.capture._supervisor import Supervisor
     from ibticks.store import Store
 
@@ -118,9 +118,9 @@ class Capture:
     tracked : str or sequence of TrackedContract, optional
         Contracts and tick types, as ``contract_id:symbol:tick_types:buffer_hours,...``; by default
         ``IB_STREAM_TRACKED_CONTRACTS``.
-    **settings
-        Any of :class:`~ibticks.capture.CaptureSettings`, such as ``host`` and ``port``, instead of
-        those of the environment.
+    **options
+        Settings such as ``host`` and ``port``, instead of those of the environment; see
+        :class:`~ibticks.capture.CaptureOptions`.
 
     Raises
     ------
@@ -143,9 +143,9 @@ class Capture:
         self,
         store: Store,
         tracked: str | Sequence[TrackedContract] | None = None,
-        **settings: Any,
+        **options: Unpack[CaptureOptions],
     ) -> None:
-        self.settings: Final = CaptureSettings.from_environment(tracked=tracked, **settings)
+        self.settings: Final = CaptureSettings.from_environment(tracked=tracked, **options)
         self.settings.enabled_contracts()
         self.store: Final = store
         self.failures: Final[deque[str]] = deque(maxlen=100)

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from decimal import Decimal
     from pathlib import Path
+    from typing import Unpack
 
     from ibticks.coverage import Ledger
     from ibticks.index import ContractRecord, FileRecord, Index
-    from ibticks.storage import Compressor, FileKey
+    from ibticks.storage import AppenderOptions, Compressor, FileKey
 
 __all__ = ["LastStatus", "Recorder", "last_sequence", "open_recorder"]
 
@@ -405,7 +406,12 @@ class Recorder(TickSink):
 
 
 def open_recorder(
-    root: Path, contract_id: int, tick_type: str, index: Index, run: str, **settings: Any
+    root: Path,
+    contract_id: int,
+    tick_type: str,
+    index: Index,
+    run: str,
+    **options: Unpack[AppenderOptions],
 ) -> Recorder:
     """Open the only writer of a stream, where the run before it ended.
 
@@ -418,7 +424,7 @@ def open_recorder(
     index : Index
     run : str
         Name of the run.
-    **settings
+    **options
         Those of :class:`~ibticks.storage.StreamAppender`.
 
     Raises
@@ -426,7 +432,7 @@ def open_recorder(
     WriterLockedError
         If another writer has the stream; it is named.
     """
-    appender = StreamAppender(root, contract_id, tick_type, index, **settings)
+    appender = StreamAppender(root, contract_id, tick_type, index, **options)
     try:
         sequence = last_sequence(index.files([contract_id], [tick_type]))
         ledger = resume_ledger(root, index, contract_id, tick_type, run)

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from datetime import timedelta
 from math import isfinite
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from ibticks.config import NANOSECONDS, TICK_TYPES
 from ibticks.errors import ConfigError
@@ -16,6 +16,7 @@ from ibticks.tws import gateway_address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Unpack
 
     from ibticks._types import TickTypeLike
 
@@ -24,6 +25,7 @@ __all__ = [
     "FIRST_REQUEST_ID",
     "MAX_TRACKED",
     "ON_DEMAND_CLIENT_ID",
+    "CaptureOptions",
     "CaptureSettings",
     "TrackedContract",
     "check_tracked",
@@ -190,6 +192,29 @@ def _parse_entry(entry: str, number: int) -> TrackedContract:
         raise ConfigError(f"{where}: {error}") from error
 
 
+class CaptureOptions(TypedDict, total=False):
+    """Keyword arguments of a capture, described in :class:`CaptureSettings`.
+
+    Lengths of time may also be text, such as ``"24h"``. ``max_tracked=None`` is that of the
+    environment.
+    """
+
+    max_tracked: int | None
+    host: str
+    port: int
+    client_id: int
+    reconnect_delay: float
+    connect_timeout: float
+    fsync: float | None
+    quiet_after: float
+    heartbeat: float
+    same_contract_seconds: float
+    requests_per_second: int
+    backfill: bool
+    compress_after: float | str | timedelta | None
+    keep: float | str | timedelta | None
+
+
 @dataclass(frozen=True, slots=True)
 class CaptureSettings:
     """Settings of a capture.
@@ -301,7 +326,7 @@ class CaptureSettings:
         environment: Mapping[str, str] | None = None,
         *,
         tracked: str | Sequence[TrackedContract] | None = None,
-        **settings: Any,
+        **options: Unpack[CaptureOptions],
     ) -> CaptureSettings:
         """Read ``IB_STREAM_TRACKED_CONTRACTS`` and the other variables.
 
@@ -319,8 +344,8 @@ class CaptureSettings:
         environment : mapping, optional
             By default the environment of the process.
         tracked : str or sequence of TrackedContract, optional
-        **settings
-            Other settings, instead of those of the environment.
+        **options
+            Other settings, instead of those of the environment; see :class:`CaptureOptions`.
 
         Raises
         ------
@@ -330,6 +355,7 @@ class CaptureSettings:
             If ``compress_after`` or ``keep`` is no length of time.
         """
         environment = os.environ if environment is None else environment
+        settings: dict[str, Any] = {**options}
         names = [field.name for field in dataclasses.fields(cls)]
         unknown = sorted(settings.keys() - set(names))
         if unknown:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ibticks._types import StreamKey
 from ibticks.config import NANOSECONDS, TIME_MAX, TIME_MIN
@@ -40,11 +40,12 @@ from ibticks.tws import gateway_address
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import timedelta, tzinfo
+    from typing import Unpack
 
     from ibticks._types import SessionTypeLike, TickTypes
     from ibticks.calendar import Market, TimeLike
     from ibticks.capture import CaptureSettings
-    from ibticks.history._client import HistoryClient
+    from ibticks.history._client import HistoryClient, HistoryOptions
     from ibticks.history._stream_filler import StreamFiller
     from ibticks.history._ticks import HistoricalTick
     from ibticks.index import CoverageRecord
@@ -212,7 +213,9 @@ def backfill(
         )
 
 
-def connect(host: str, port: int, client_id: int, **options: Any) -> HistoryClient:
+def connect(
+    host: str, port: int, client_id: int, **options: Unpack[HistoryOptions]
+) -> HistoryClient:
     """Open a connection for past ticks; see :class:`HistoryClient`.
 
     Raises

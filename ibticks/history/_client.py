@@ -7,7 +7,7 @@ import threading
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from ibticks.errors import CaptureError, ConnectionFailedError
 from ibticks.history._plan import Pace, Pacing
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-__all__ = ["HistoryClient"]
+__all__ = ["HistoryClient", "HistoryOptions"]
 
 _log = logging.getLogger(__name__)
 _FIRST_REQUEST: Final = 70_000
@@ -31,6 +31,15 @@ _NO_TICKS: Final = ("no data", "no historical data")
 _TOO_FAST: Final = (100, 420)
 _RETRY_SECONDS: Final = (15.0, 60.0, 600.0)
 _ADVISORY: Final = (10090, 10167)
+
+
+class HistoryOptions(TypedDict, total=False):
+    """Keyword arguments of :class:`HistoryClient`, which describes them."""
+
+    pacing: Pacing | Pace | None
+    connect_timeout: float
+    answer_timeout: float
+    stopping: threading.Event | None
 
 
 class HistoryClient:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, TypedDict
 
 from ibticks._types import Interval
 from ibticks.config import TIME_MAX, TIME_MIN
@@ -11,13 +11,27 @@ from ibticks.errors import InputError, TimeRangeError
 
 if TYPE_CHECKING:
     from datetime import timedelta, tzinfo
+    from typing import Unpack
 
     from ibticks._types import SessionTypeLike
     from ibticks.calendar import TimeLike
 
-__all__ = ["DEFAULT_MARKET", "TimeRange"]
+__all__ = ["DEFAULT_MARKET", "TimeRange", "TimeRangeOptions"]
 
 DEFAULT_MARKET: Final = "US"
+
+
+class TimeRangeOptions(TypedDict, total=False):
+    """Values of a time range besides its period, described in :class:`TimeRange`."""
+
+    start: TimeLike | None
+    end: TimeLike | None
+    tz: str | tzinfo | None
+    session: SessionTypeLike | None
+    date: TimeLike | None
+    sessions: int | None
+    market: str
+    now: TimeLike | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +75,9 @@ class TimeRange:
     now: TimeLike | None = None
 
     @classmethod
-    def of(cls, period: str | timedelta | TimeRange | None, **others: Any) -> TimeRange:
+    def of(
+        cls, period: str | timedelta | TimeRange | None, **others: Unpack[TimeRangeOptions]
+    ) -> TimeRange:
         """Return ``period`` if it is a time range, or else one of the values.
 
         Raises

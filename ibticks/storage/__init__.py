@@ -44,7 +44,7 @@ if TYPE_CHECKING:
         seal_files,
         write_sealed_file,
     )
-    from ibticks.storage._stream_appender import StreamAppender
+    from ibticks.storage._stream_appender import AppenderOptions, StreamAppender
     from ibticks.storage._stream_lock import StreamLock, hold_lock
     from ibticks.storage._stream_writer import StreamWriter
     from ibticks.storage._tick_reader import read_messages, read_ticks
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "WRITER",
+    "AppenderOptions",
     "ColumnCache",
     "Compressor",
     "FileKey",

@@ -11,7 +11,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import replace
 from threading import RLock
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from ibticks.config import HALF_HOUR_NS, HOUR_NS, NANOSECONDS, SPLIT_BYTES
 from ibticks.errors import CorruptFileError, InputError, StorageError
@@ -35,11 +35,22 @@ if TYPE_CHECKING:
     from ibticks._types import TickTypeLike
     from ibticks.index import FileRecord, Index
 
-__all__ = ["StreamAppender"]
+__all__ = ["AppenderOptions", "StreamAppender"]
 
 _log = logging.getLogger(__name__)
 _SEAL_DELAY_NS: Final = 60 * NANOSECONDS
 _EMPTY_RANGE: Final = (1, 0)
+
+
+class AppenderOptions(TypedDict, total=False):
+    """Keyword arguments of :class:`StreamAppender`, which describes them."""
+
+    fsync: float | None
+    split_bytes: int
+    open_files: int
+    on_sealed: Callable[[FileRecord], None] | None
+    sealer: Sealer
+    backfill: bool
 
 
 class StreamAppender:

@@ -15,11 +15,12 @@ from ibticks.storage._stream_appender import StreamAppender
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-    from typing import Self, SupportsIndex
+    from typing import Self, SupportsIndex, Unpack
 
     from ibticks._types import TickTypeLike
     from ibticks.index import Index
     from ibticks.schema import TickColumns
+    from ibticks.storage._stream_appender import AppenderOptions
 
 __all__ = ["StreamWriter"]
 
@@ -42,7 +43,7 @@ class StreamWriter:
         contract_id: SupportsIndex,
         tick_type: TickTypeLike,
         index: Index,
-        **options: Any,
+        **options: Unpack[AppenderOptions],
     ) -> None:
         self.appender: Final = StreamAppender(root, contract_id, tick_type, index, **options)
         self.contract_id: Final = self.appender.contract_id

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
 import ibticks as ibt
-from ibticks.capture import CaptureSettings, TrackedContract
+from ibticks.capture import CaptureOptions, CaptureSettings, TrackedContract
 from ibticks.errors import ConfigError
 from ibticks.tws import parse_address
 
 AAPL = TrackedContract(265598, "AAPL")
 TWELVE = ",".join(f"{n}:S{n}" for n in range(1, 13))
+
+
+def test_the_options_of_a_capture_are_its_settings() -> None:
+    settings = get_type_hints(CaptureSettings)
+    duration = float | str | timedelta | None
+    also = {"max_tracked": int | None, "compress_after": duration, "keep": duration}
+    assert get_type_hints(CaptureOptions) | {"tracked": settings["tracked"]} == settings | also
 
 
 def test_defaults() -> None:
@@ -151,6 +159,6 @@ def test_capture_refuses_invalid_settings(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(ConfigError, match="no contract to capture"):
         ibt.Capture(store, [TrackedContract(1, "A", enabled=False)])
     with pytest.raises(ConfigError, match="a capture has no setting 'prot'; it has tracked, max_"):
-        ibt.Capture(store, "1:A", prot=7497)
+        ibt.Capture(store, "1:A", prot=7497)  # type: ignore[call-arg]
     monkeypatch.setenv("IB_STREAM_TRACKED_CONTRACTS", "1:A:last")
     assert ibt.Capture(store).settings.tracked == (TrackedContract(1, "A", ("last",)),)

@@ -21,6 +21,7 @@ from ibticks.config import HOUR_NS
 from ibticks.errors import StoreAccessError, WriterLockedError
 from ibticks.index import FileRecord, MemoryIndex
 from ibticks.storage import (
+    AppenderOptions,
     FileKey,
     Ingest,
     SealProcess,
@@ -91,7 +92,7 @@ def capture(root: str, report: str, index: str, first: int, seed: int) -> None:
     """Append ticks of every kind in every way, saying which were accepted, until killed."""
     say = Report(report).say
     choose = random.Random(seed)
-    how = {"fsync": None, "split_bytes": 3000, "open_files": 2}
+    how: AppenderOptions = {"fsync": None, "split_bytes": 3000, "open_files": 2}
     writer = StreamWriter(Path(root), CONTRACT, "bid_ask", KeptIndex(Path(index)), **how)
     number = first
     while True:

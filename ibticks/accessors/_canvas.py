@@ -478,6 +478,9 @@ def set_time_axis(
 
     Parameters
     ----------
+    drawn : plotly.graph_objects.Figure
+    view : View
+        The clock to show.
     times : polars.Series
         Times of all that is drawn, in UTC nanoseconds.
     x : str, optional

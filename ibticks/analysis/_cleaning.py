@@ -82,12 +82,14 @@ def trades_cleanup(
     ----------
     ticks : polars.DataFrame or polars.LazyFrame
         Ticks with ``timestamp``, ``price`` and ``size``, in order of arrival.
-    quotes, quote_delay, market, session_type, sessions
+    quotes
         As in :func:`rm_trade_outliers`.
     exchanges
         As in :func:`select_exchange`.
     conditions
         As in :func:`sales_condition`.
+    quote_delay, market, session_type, sessions
+        As in :func:`rm_trade_outliers`.
 
     Returns
     -------

@@ -162,11 +162,13 @@ def effective_spread(
     ----------
     ticks : polars.DataFrame or polars.LazyFrame
         Ticks with ``timestamp`` and ``price``, in order of arrival.
-    quotes, quote_delay
+    quotes
         As in :func:`~ibticks.analysis.trade_sign`; the mid is that of the same quote.
     method : str, optional
         Rule that signs trades; by default the column ``sign`` if there is one, else Lee and
         Ready's.
+    quote_delay
+        As in :func:`~ibticks.analysis.trade_sign`; the mid is that of the same quote.
     market, session_type, sessions : optional
         Sessions, as in :func:`quoted_spread`: the quote in force is one of the same session as the
         trade, and so are the prices that sign it.
@@ -214,10 +216,12 @@ def realized_spread(
 
     Parameters
     ----------
-    ticks, quotes, method, quote_delay
+    ticks
         As in :func:`effective_spread`.
     horizon : str or timedelta
         h, after which the mid is taken.
+    quotes, method, quote_delay
+        As in :func:`effective_spread`.
     market, session_type, sessions : optional
         Sessions, as in :func:`quoted_spread`: the later mid is one of the same session.
 

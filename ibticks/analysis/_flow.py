@@ -119,7 +119,7 @@ def delta(
 
     Parameters
     ----------
-    ticks, method, quotes, quote_delay, sessions
+    ticks
         As in :func:`signed_volume`.
     every : str or timedelta, optional
         The length of bars.
@@ -130,6 +130,8 @@ def delta(
         default each price is one.
     anchor, market, session_type
         Start and end of bars, as in :func:`~ibticks.analysis.time_bars`.
+    method, quotes, quote_delay, sessions
+        As in :func:`signed_volume`.
 
     Returns
     -------
@@ -189,12 +191,14 @@ def cumulative_delta(
 
     Parameters
     ----------
-    ticks, method, quotes, quote_delay, sessions
+    ticks
         As in :func:`signed_volume`.
     every : str or timedelta, optional
         The length of bars. By default each trade.
     anchor, market, session_type
         Start and end of bars, as in :func:`~ibticks.analysis.time_bars`.
+    method, quotes, quote_delay, sessions
+        As in :func:`signed_volume`.
 
     Returns
     -------

@@ -50,12 +50,14 @@ def kyle_lambda(
 
     Parameters
     ----------
-    ticks, method, quotes, quote_delay, sessions
+    ticks
         As in :func:`~ibticks.analysis.signed_volume`.
     every : str or timedelta, optional
         The length of bars; ``None``: trade by trade.
     anchor, market, session_type
         Start and end of bars, as in :func:`~ibticks.analysis.time_bars`.
+    method, quotes, quote_delay, sessions
+        As in :func:`~ibticks.analysis.signed_volume`.
 
     Returns
     -------

@@ -405,8 +405,10 @@ def value_area(volumes: NDArray[np.float64], share: float) -> tuple[int, int, in
 
     Returns
     -------
-    control, low, high : int
-        Places in ``volumes``; ``low`` and ``high`` are in the value area.
+    control : int
+        Position of the point of control in ``volumes``.
+    low, high : int
+        First and last position of the value area.
 
     Examples
     --------

@@ -157,10 +157,12 @@ def signature(
 
     Parameters
     ----------
-    ticks, column, per
+    ticks
         As in :func:`realized_variance`.
     every : str or timedelta, or a sequence of them
         The intervals.
+    column, per
+        As in :func:`realized_variance`.
 
     Returns
     -------
@@ -224,13 +226,15 @@ def two_scale_rv(
 
     Parameters
     ----------
-    ticks, column, per
+    ticks
         As in :func:`realized_variance`. Collected as soon as a lazy result is.
     slow : int, optional
         K, the ticks between the prices of the slow scale. R's *highfrequency* has 300. By default
         the optimal :math:`(12 \omega^4 / IV^2)^{1/3} n^{2/3}`, rounded up, with the noise as in
         ``noise_variance`` and the variance as in
         ``pilot_variance``.
+    column, per
+        As in :func:`realized_variance`. Collected as soon as a lazy result is.
     adjusted : bool
         Whether to correct for small samples.
 

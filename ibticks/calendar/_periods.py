@@ -150,9 +150,10 @@ def resolve_period(
 
     Returns
     -------
-    start_ns, end_ns : int
-        Half-open, UTC nanoseconds. ``end_ns`` is ``now_ns + 1``, so that a tick at exactly now is
-        in the range; ``start_ns`` is in it too.
+    start_ns : int
+        Start of the half-open range, UTC nanoseconds.
+    end_ns : int
+        ``now_ns + 1``, so that a tick at exactly now is in the range.
 
     Raises
     ------

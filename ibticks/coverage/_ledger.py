@@ -345,10 +345,12 @@ def apply_changes(
     ledger : Ledger
     changes : iterable of StatusChange
         Changes of state, in order.
-    last_ns, running
+    last_ns
         See :func:`ledger_rows`.
     before : StatusChange, optional
         The change before these.
+    running
+        See :func:`ledger_rows`.
     """
     rows: dict[int, CoverageRecord] = {}
 

@@ -139,8 +139,10 @@ def find_payloads(
 
     Returns
     -------
-    offsets, sizes, times : numpy.ndarray
-        int64, one per message, in file order; times in UTC nanoseconds. A torn tail is skipped.
+    offsets, sizes : numpy.ndarray
+        int64, one per message, in file order. A torn tail is skipped.
+    times : numpy.ndarray
+        int64, UTC nanoseconds.
 
     Raises
     ------

@@ -51,7 +51,7 @@ def texts(values: Sequence[str], data_type: pa.DataType) -> pa.Array:
     Parameters
     ----------
     values : sequence of str
-    kind : pyarrow.DataType
+    data_type : pyarrow.DataType
         ``string`` or ``large_string``.
 
     Examples

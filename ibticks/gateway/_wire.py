@@ -205,6 +205,12 @@ def error(
     version : int
         Agreed server version: it has a message version below 194, ``reject`` from 166 on, and the
         time from 194 on.
+    req_id : int
+        Request that the error concerns, or -1.
+    code : int
+        IB's error code.
+    text : str
+        The message.
     at_ms : int
         When it happened, UTC milliseconds.
     reject : str

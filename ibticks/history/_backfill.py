@@ -257,10 +257,12 @@ def fill_gaps(
     history : History
     within : tuple of (int, int)
         UTC nanoseconds, whole seconds: only ticks within are stored.
-    page_ticks, on_filled, stopping
+    page_ticks
         See :func:`backfill`.
     sealer : callable
         Recovers and seals files.
+    on_filled, stopping
+        See :func:`backfill`.
 
     Returns
     -------

@@ -152,7 +152,7 @@ class StreamMerge:
 class LiveOptions:
     """Options of a live stream, as :meth:`ibticks.Store.live` takes them.
 
-    Parameters
+    Attributes
     ----------
     delay : float
         Longest time in seconds that a tick is held, so that ticks of several streams come by time.

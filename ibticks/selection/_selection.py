@@ -160,15 +160,15 @@ class Selection:
         pyarrow.Table
             With the columns of the selection; :func:`ibticks.frames.arrow_type` has their types.
 
-        Warns
-        -----
-        CorruptDataWarning
-            If damaged data was left out; has the missing time range.
-
         Raises
         ------
         CorruptFileError
             With ``strict``, at damaged data.
+
+        Warns
+        -----
+        CorruptDataWarning
+            If damaged data was left out; has the missing time range.
         """
         from ibticks.frames import to_table
 
@@ -236,17 +236,17 @@ class Selection:
         int
             Number of ticks written.
 
-        Warns
-        -----
-        CorruptDataWarning
-            As :meth:`to_arrow`.
-
         Raises
         ------
         StorageFullError, StoreAccessError, StorageError
             If the file cannot be written.
         CorruptFileError
             With ``strict``, at damaged data.
+
+        Warns
+        -----
+        CorruptDataWarning
+            As :meth:`to_arrow`.
         """
         return self._write(path, "parquet")
 

@@ -102,15 +102,15 @@ def read_ticks(
     list of TickColumns
         One or several, in file order; ``missing`` of the first has the intervals left out.
 
-    Warns
-    -----
-    CorruptDataWarning
-        With the interval that is missing, and the reason.
-
     Raises
     ------
     CorruptFileError
         With ``strict``.
+
+    Warns
+    -----
+    CorruptDataWarning
+        With the interval that is missing, and the reason.
     """
     chunks = read_chunks(
         root,
@@ -201,12 +201,16 @@ def read_messages(
 ) -> Generator[tuple[int, dict[str, Any]], None, None]:
     """Read the messages of some files as v2 JSON dictionaries, with their times, in file order.
 
+    Warnings and errors are those of :func:`read_ticks`.
+
     Parameters
     ----------
+    root, records, start_ns, end_ns
+        As in :func:`read_ticks`.
     ticks, others : bool
         Whether to read ticks, and errors, infos and completions.
-
-    Other parameters, warnings and errors are those of :func:`read_ticks`.
+    strict, index
+        As in :func:`read_ticks`.
     """
     damage = DamageReport(root, start_ns, end_ns, strict=strict, index=index)
     find = partial(find_payloads, ticks=ticks, others=others, start_ns=start_ns, end_ns=end_ns)

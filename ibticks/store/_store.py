@@ -312,14 +312,18 @@ class Store:
     ) -> Buffer:
         """Select the latest ticks for repeated loads: each tick is decoded once.
 
-        Parameters and errors are those of :meth:`live` and :meth:`select`.
+        Errors are those of :meth:`live` and :meth:`select`.
 
         Parameters
         ----------
+        contracts, tick_types
+            As in :meth:`select`.
         buffer : str, timedelta or time
             Time before now: a period (``"30m"``, ``"2h30m"``, ``"last_hour"``, ``"today"``,
             ``"since_open"``), a session type of ``market`` (``"regular"``: since it opened), or a
             time.
+        market, tz, now, columns, strict
+            As in :meth:`select`.
 
         Returns
         -------

@@ -127,11 +127,13 @@ def open_table(
 
     Parameters
     ----------
-    path, tick_type, mapping, tz, timestamp_unit
+    path, tick_type, mapping
         As for :func:`read_batches`.
     preset : str, optional
         Name of one of ``PRESETS``, or ``"none"``; by default the one
         that the columns match.
+    tz, timestamp_unit
+        As for :func:`read_batches`.
     time_format : str, optional
         Format of times that are texts, as for ``strptime``, such as
         ``"%d/%m/%Y %H:%M:%S.%f"``. A format of a date or of a time of day alone is for that column.

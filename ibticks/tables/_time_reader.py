@@ -51,13 +51,13 @@ class TimeReader:
     ----------
     sources : tuple of str
         An instant; or a date and a time of day; or these and a column of nanoseconds.
+    name : str
+        Column of a tick that is read, for errors.
     zone : str, optional
         Zone that the name of the column says; only a zone of the time zone database counts.
     tz : str, optional
         Zone of times that have none, as the user gave it.
     unit, time_format : optional
-    name : str
-        Column of a tick that is read, for errors.
     """
 
     def __init__(

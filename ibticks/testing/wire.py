@@ -5,10 +5,11 @@ one encoding of the same message (varints padded with zero groups, fields in any
 twice), a library writes one; a reader must take them all. These functions write whichever is asked
 for, valid or not, so that a decoder can be held against the protobuf runtime.
 
-What the runtime takes
-----------------------
-Observed with google.protobuf 7.36 (upb); ``tests/testing/test_wire_limits.py`` holds it to every
-line. Whatever it refuses is a ``DecodeError`` for the whole message.
+Notes
+-----
+Limits of the protobuf runtime, observed with google.protobuf 7.36 (upb);
+``tests/testing/test_wire_limits.py`` holds it to every line. Whatever it refuses is a
+``DecodeError`` for the whole message.
 
 Tags
     One to five bytes, padded or not, of at most 32 bits. Field number 0 is refused, except inside

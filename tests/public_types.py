@@ -3,9 +3,11 @@
 A use that both checkers must refuse has a comment ``type: ignore``.
 """
 
+# mypy: enable-error-code="index"
+
 from __future__ import annotations
 
-from typing import assert_type
+from typing import TYPE_CHECKING, assert_type
 
 import pandas as pd
 import polars as pl
@@ -14,12 +16,16 @@ import xarray as xr
 
 import ibticks as ibt
 from ibticks import analysis
-from ibticks._types import TickType
+from ibticks._types import Interval, StreamKey, TickType
+from ibticks.calendar import resolve_period
 from ibticks.capture import CaptureOptions, CaptureSettings
 from ibticks.coverage import Coverage, CoverageInterval, FeedState
-from ibticks.gateway import Gateway, Replay
+from ibticks.gateway import Gateway, Replay, TickStream
 from ibticks.live import Buffer
 from ibticks.selection import TimeRange
+
+if TYPE_CHECKING:
+    from ibticks.schema import TickColumns
 
 
 def loading() -> None:
@@ -43,6 +49,40 @@ def living() -> None:
     assert_type(store.buffer("AAPL"), Buffer)
     capture = ibt.Capture(store, "265598:AAPL:last")
     assert_type(capture.start(), ibt.Capture)
+
+
+def selecting(store: ibt.Store, replay: Replay, ticks: TickColumns) -> None:
+    """Streams and intervals are values; a plain tuple finds a stream of a replay, too."""
+    selection = store.select("AAPL")
+    assert_type(selection.intervals, tuple[Interval, ...])
+    assert_type(selection.coverage([(265598, "last")]), Coverage)
+    assert_type(store.coverage().streams, tuple[StreamKey, ...])
+    assert_type(store.coverage().intervals, tuple[Interval, ...])
+    assert_type(store.coverage().gaps()[0].stream, StreamKey)
+    assert_type(store.coverage().gaps()[0].interval, Interval)
+    assert_type(store.live("AAPL").streams, tuple[StreamKey, ...])
+    assert_type(store.buffer("AAPL").stats().counts, dict[StreamKey, int])
+    assert_type(ibt.read_hours("ticks").missing, tuple[Interval, ...])
+    assert_type(ticks.missing, tuple[Interval, ...])
+    assert_type(ibt.market("JP").session("2025-01-10").breaks, tuple[Interval, ...])
+    assert_type(resolve_period("1h", 10**18), Interval)
+    assert_type(replay.streams[265598, "last"], TickStream)
+    assert_type(list(replay.streams), list[StreamKey])
+    assert_type(Replay.from_columns(replay.contracts, {(265598, "last"): ticks}), Replay)
+    assert_type(Replay.from_columns(replay.contracts, {StreamKey(265598, "last"): ticks}), Replay)
+    with Gateway(replay) as gateway:
+        assert_type(gateway.sent, dict[StreamKey, int])
+        assert_type(gateway.log[0].key, StreamKey)
+        assert_type(gateway.wait_sent(1, (265598, "last")), bool)
+
+
+def selecting_wrongly(store: ibt.Store, replay: Replay, ticks: TickColumns) -> None:
+    _ = replay.streams["AAPL", "last"]  # type: ignore[index]
+    _ = replay.streams[265598]  # type: ignore[index]
+    store.select("AAPL").coverage(["AAPL"])  # type: ignore[list-item]
+    Replay.from_columns(replay.contracts, {265598: ticks})  # type: ignore[arg-type]
+    StreamKey("AAPL", "last")  # type: ignore[arg-type]
+    Interval("2025-01-10", "2025-01-11")  # type: ignore[arg-type]
 
 
 def capturing(store: ibt.Store, options: CaptureOptions) -> None:

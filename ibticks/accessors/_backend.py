@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ibticks._types import Interval
+
 __all__ = ["TickBackend", "TickFiles", "open_files"]
 
 _HOUR_NS = 3_600_000_000_000
@@ -53,7 +55,7 @@ class TickFiles:
         int64, UTC nanoseconds, sorted.
     order : numpy.ndarray or None
         int64, the row by file of each row by time; None if that is the same.
-    missing : tuple of (int, int)
+    missing : tuple of Interval
         Ranges that are damaged, UTC nanoseconds.
     left_out : tuple of str
         Files that these are missing from, relative to ``root``.
@@ -66,7 +68,7 @@ class TickFiles:
     starts: Rows
     times: Rows
     order: Rows | None
-    missing: tuple[tuple[int, int], ...]
+    missing: tuple[Interval, ...]
     left_out: tuple[str, ...]
     strict: bool
 

@@ -11,6 +11,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
+from ibticks._types import Interval
 from ibticks.calendar._times import close_matches, from_ns, start_of_day_ns
 from ibticks.errors import InputError, UnknownPeriodError
 
@@ -129,7 +130,7 @@ def resolve_period(
     market: Market | str | None = None,
     session_type: SessionTypeLike = "regular",
     tz: str | tzinfo | None = None,
-) -> tuple[int, int]:
+) -> Interval:
     """The range of instants a period means.
 
     Parameters
@@ -150,10 +151,8 @@ def resolve_period(
 
     Returns
     -------
-    start_ns : int
-        Start of the half-open range, UTC nanoseconds.
-    end_ns : int
-        ``now_ns + 1``, so that a tick at exactly now is in the range.
+    Interval
+        Its ``end_ns`` is ``now_ns + 1``, so that a tick at exactly now is in the range.
 
     Raises
     ------
@@ -178,7 +177,7 @@ def resolve_period(
         start = _opening(now_ns, market, session_type)
     else:
         start = now_ns - _length(period)
-    return start, now_ns + 1
+    return Interval(start, now_ns + 1)
 
 
 def _length(period: str | timedelta) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ibticks._types import Interval
 from ibticks.calendar._times import TimeLike, find_timezone, format_ns, from_ns, to_ns
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ class Session:
         UTC nanoseconds, half-open.
     early_close : bool
         Whether this session ends before its usual time.
-    breaks : tuple of (int, int)
-        Stretches inside it without trading, ``[start_ns, end_ns)`` each: the lunch break of Tokyo.
+    breaks : tuple of Interval
+        Time inside it without trading: the lunch break of Tokyo.
     timezone : str
         Name of the market's zone.
 
@@ -63,7 +64,7 @@ class Session:
     start_ns: int
     end_ns: int
     early_close: bool = False
-    breaks: tuple[tuple[int, int], ...] = ()
+    breaks: tuple[Interval, ...] = ()
     timezone: str = "UTC"
 
     @property
@@ -164,12 +165,12 @@ class SessionTable:
         """Count the sessions that have ended at that instant."""
         return int(np.searchsorted(self.end_ns, ns, side="right"))
 
-    def breaks(self, index: int) -> tuple[tuple[int, int], ...]:
+    def breaks(self, index: int) -> tuple[Interval, ...]:
         """The breaks of that session."""
         if not len(self.break_start_ns):
             return ()
         start, end = int(self.break_start_ns[index]), int(self.break_end_ns[index])
-        return ((start, end),) if start < end else ()
+        return (Interval(start, end),) if start < end else ()
 
     def is_open(self, ns: int) -> bool:
         """Return whether one of the sessions runs at that instant and is not in a break."""

@@ -125,9 +125,9 @@ class FeedState:
 def feed_states(
     root: Path,
     index: Index,
-    streams: Sequence[tuple[int, str]],
+    streams: Sequence[StreamKey],
     *,
-    last_ticks: Mapping[tuple[int, str], int] | None = None,
+    last_ticks: Mapping[StreamKey, int] | None = None,
     now_ns: int | None = None,
 ) -> list[FeedState]:
     """Return the condition of some streams, in their order.
@@ -137,9 +137,8 @@ def feed_states(
     root : Path
         Folder of the store.
     index : Index
-    streams : sequence of (int, str)
-        Contract ids and tick types.
-    last_ticks : mapping of (int, str) to int, optional
+    streams : sequence of StreamKey
+    last_ticks : mapping of StreamKey to int, optional
         Times of the last ticks, where the caller knows them; for other streams they are read from
         the files (:func:`ibticks.storage.read_last_tick_ns`).
     now_ns : int, optional

@@ -18,6 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from ibticks._types import Interval
 from ibticks.coverage._row_changes import backfilled_rows, deleted_rows, deleted_rows_before
 from ibticks.coverage._states import STATE_OF_STATUS, CoverageState, StreamStatus
 from ibticks.errors import InputError
@@ -25,6 +26,7 @@ from ibticks.index import CoverageRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+
 
 __all__ = ["Ledger", "StatusChange", "apply_changes", "effective_deletions", "ledger_rows"]
 
@@ -294,10 +296,12 @@ def ledger_rows(
     of_state = [change for change in ordered if change.is_of_state]
     rows = apply_changes(ledger, of_state, last_ns, running=running)
     # A deletion has a message in each hour file; all of them are applied at the time of the first.
-    deletions: dict[tuple[int, str], list[tuple[int, int]]] = {}
+    deletions: dict[tuple[int, str], list[Interval]] = {}
     for change in effective_deletions(ordered):
         if change.deleted is not None:
-            deletions.setdefault((change.time_ns, change.run), []).append(change.deleted[:2])
+            deletions.setdefault((change.time_ns, change.run), []).append(
+                Interval(*change.deleted[:2])
+            )
     for change in ordered:
         if deleted := deletions.pop((change.time_ns, change.run), None):
             changed = deleted_rows(contract_id, tick_type, deleted, rows.values())

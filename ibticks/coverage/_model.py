@@ -252,9 +252,7 @@ class Coverage:
 
     def by_stream(self) -> Iterator[tuple[StreamKey, list[CoverageInterval]]]:
         """Iterate over the streams and their intervals."""
-        by_stream: dict[tuple[int, str], list[CoverageInterval]] = {
-            stream: [] for stream in self.streams
-        }
+        by_stream: dict[StreamKey, list[CoverageInterval]] = {stream: [] for stream in self.streams}
         for interval in self.state_intervals:
             by_stream[interval.stream].append(interval)
         for stream, intervals in by_stream.items():
@@ -316,7 +314,7 @@ class Coverage:
 
 
 def _open_hours(
-    name: Market | str, session: SessionTypeLike, intervals: Sequence[tuple[int, int]]
+    name: Market | str, session: SessionTypeLike, intervals: Sequence[Interval]
 ) -> Iterator[Interval]:
     """Iterate over the opening hours of a market around some intervals."""
     from ibticks.calendar import from_ns

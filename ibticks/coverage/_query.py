@@ -31,8 +31,8 @@ _RECENT_NS: Final = 21 * 86_400 * NANOSECONDS
 def query_coverage(
     root: Path,
     index: Index,
-    streams: Sequence[tuple[int, str]],
-    intervals: Sequence[tuple[int, int]],
+    streams: Sequence[StreamKey],
+    intervals: Sequence[Interval],
     *,
     label: str = "",
     now_ns: int | None = None,
@@ -44,12 +44,11 @@ def query_coverage(
     root : Path
         Folder of the store.
     index : Index
-    streams : sequence of (int, str)
-        Contract ids and tick types.
-    intervals : sequence of (int, int)
-        Half-open ranges of UTC nanoseconds, in order, without overlaps. A range that begins or ends
-        with all time reaches as far as anything is known or stored of the streams; then the time
-        after the last row of a stream is ``ended``, and no gap.
+    streams : sequence of StreamKey
+    intervals : sequence of Interval
+        In order, without overlaps. A range that begins or ends with all time reaches as far as
+        anything is known or stored of the streams; then the time after the last row of a stream is
+        ``ended``, and no gap.
     label : str
         Description of the selection.
     now_ns : int, optional
@@ -70,8 +69,8 @@ def query_coverage(
 def coverage_metadata(
     root: Path,
     index: Index,
-    streams: Sequence[tuple[int, str]],
-    intervals: Sequence[tuple[int, int]],
+    streams: Sequence[StreamKey],
+    intervals: Sequence[Interval],
 ) -> list[list[Any]]:
     """Return the coverage of some streams for the metadata of a frame.
 
@@ -89,8 +88,8 @@ class _Ledgers:
         self,
         root: Path,
         index: Index,
-        streams: Sequence[tuple[int, str]],
-        intervals: Sequence[tuple[int, int]],
+        streams: Sequence[StreamKey],
+        intervals: Sequence[Interval],
         now_ns: int | None,
     ) -> None:
         self._root: Final = root
@@ -138,9 +137,7 @@ class _Ledgers:
                     ranges.append((first, last))
         return [Interval(first, last + 1) for first, last in ranges]
 
-    def coverage(
-        self, intervals: Sequence[tuple[int, int]], stored: Sequence[Interval]
-    ) -> Coverage:
+    def coverage(self, intervals: Sequence[Interval], stored: Sequence[Interval]) -> Coverage:
         """Return the coverage that fills the intervals; all time is that of the rows and ticks."""
         known = [row.interval for rows in self._rows.values() for row in rows]
         known += stored

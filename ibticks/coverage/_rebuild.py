@@ -211,7 +211,7 @@ class LedgerDeletion:
 def undo_ledger_deletion(
     root: Path,
     index: Index,
-    stream: tuple[int, str],
+    stream: StreamKey,
     hour_ns: int,
     deleted_at_ns: int,
     ticks: int,

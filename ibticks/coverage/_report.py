@@ -19,6 +19,7 @@ from ibticks.coverage._states import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from ibticks._types import Interval
     from ibticks.coverage._model import Coverage
     from ibticks.coverage._states import CoverageInterval
 
@@ -244,7 +245,7 @@ class _Axis:
     intervals : sequence of (int, int)
     """
 
-    def __init__(self, intervals: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, intervals: Sequence[Interval]) -> None:
         self._total_ns = sum(end - start for start, end in intervals)
         width = _WIDTH_PX - _LABEL_WIDTH_PX
         self._spacing = min(_SPACING_PX, width / (2 * len(intervals)))

@@ -36,6 +36,8 @@ from ibticks.schema import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from ibticks._types import Interval
+
 __all__ = ["Decoder", "as_bytes", "check_bounds", "corrupt_error", "decode", "doubled"]
 
 _DICTIONARY = {
@@ -220,7 +222,7 @@ class Decoder:
         self._state[State.POOL] = learned[0]
         self._state[State.STRINGS :] = learned[1]
 
-    def finish(self, missing: Sequence[tuple[int, int]] = ()) -> TickColumns:
+    def finish(self, missing: Sequence[Interval] = ()) -> TickColumns:
         """Return the columns decoded so far, as views of the arrays of the decoder."""
         columns = {name: self._column(name) for name in self.columns}
         return TickColumns(self.rows, columns, tuple(missing))

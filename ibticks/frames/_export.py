@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from os import PathLike
 
+    from ibticks._types import Interval
+
 
 __all__ = ["FileFormat", "parse_file_format", "write_tables"]
 
@@ -92,7 +94,7 @@ class _Metadata:
 
     def __init__(self, metadata: Mapping[str, Any] | None) -> None:
         self._metadata = metadata
-        self._missing: list[tuple[int, int]] = []
+        self._missing: list[Interval] = []
         self._left_out: list[str] = []
 
     def of(self, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 
+from ibticks._types import StreamKey
 from ibticks.errors import InputError
 from ibticks.gateway import _requests as requests
 from ibticks.gateway import _wire as replies
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ibticks.gateway._contracts import ContractQuery, GatewayContract
-    from ibticks.gateway._replay import StreamKey
     from ibticks.gateway._state import State
     from ibticks.gateway._ticks import TickStream
 
@@ -232,7 +232,7 @@ class Answers:
     def _ticks(self, request: requests.AskTicks) -> Answer:
         state, req_id = self._state, request.req_id
         key = self._allowed(request)
-        ignore_size = request.ignore_size and key[1] == "bid_ask"
+        ignore_size = request.ignore_size and key.tick_type == "bid_ask"
         progress = state.positions.resume(self._client_id, key, ignore_size=ignore_size)
         if any(subscription.progress is progress for subscription in self._subscriptions.values()):
             progress = replace(progress)
@@ -254,7 +254,7 @@ class Answers:
         wait = state.limits.seconds_between
         if wait is not None and since is not None and now - since < wait:
             raise _Refused(420, f"Invalid Real-time Query: one per instrument within {wait:g} s")
-        key = (contract.contract_id, _OUR_NAMES.get(request.tick_type, ""))
+        key = StreamKey(contract.contract_id, _OUR_NAMES.get(request.tick_type, ""))
         if key not in state.replay.streams:
             raise _Refused(
                 10189,

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from ibticks._types import StreamKey
     from ibticks.gateway._connection import Connection
-    from ibticks.gateway._replay import StreamKey
     from ibticks.gateway._state import Progress, State
 
 __all__ = ["Feed", "Subscription", "merged"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from ibticks._types import StreamKey
 from ibticks.errors import InputError
 from ibticks.gateway._contracts import GatewayContract
 from ibticks.gateway._ticks import TickStream
@@ -31,10 +32,7 @@ if TYPE_CHECKING:
     from ibticks.schema import Column
     from ibticks.selection import Selection
 
-__all__ = ["Replay", "StreamKey", "sample_streams", "stored_contracts", "stored_streams"]
-
-StreamKey = tuple[int, str]
-"""A stream: contract id and tick type."""
+__all__ = ["Replay", "TickStreams", "sample_streams", "stored_contracts", "stored_streams"]
 
 _ALL_ROWS: Final = 1 << 30
 
@@ -102,7 +100,9 @@ def stored_streams(selection: Selection) -> list[TickStream]:
     for columns in whole.read():
         for contract_id, tick_type, part in split_streams(columns):
             if part.rows:
-                parts[contract_id, tick_type].append(TickStream(contract_id, tick_type, part))
+                parts[StreamKey(contract_id, tick_type)].append(
+                    TickStream(contract_id, tick_type, part)
+                )
     if not parts:
         raise InputError(f"there are no ticks in {selection}: nothing to replay")
     return [TickStream(*key, _concatenate([part.columns for part in parts[key]])) for key in parts]
@@ -157,6 +157,13 @@ def _recoded(
     return np.concatenate(codes), tuple(places)
 
 
+class TickStreams(dict[StreamKey, TickStream]):
+    """Streams by their keys; a plain tuple of contract id and tick type finds one, too."""
+
+    def __getitem__(self, key: tuple[int, str]) -> TickStream:
+        return super().__getitem__(StreamKey(*key))
+
+
 class Replay:
     """Contracts, and recorded ticks of them.
 
@@ -172,8 +179,7 @@ class Replay:
     Attributes
     ----------
     contracts : tuple of GatewayContract
-    streams : dict of (int, str) to TickStream
-        By contract id and tick type.
+    streams : dict of StreamKey to TickStream
 
     Raises
     ------
@@ -183,14 +189,16 @@ class Replay:
 
     def __init__(self, contracts: Iterable[GatewayContract], streams: Iterable[TickStream]) -> None:
         self.contracts: Final = tuple(contracts)
-        self.streams: Final[dict[StreamKey, TickStream]] = {}
+        self.streams: Final = TickStreams()
         known = {contract.contract_id for contract in self.contracts}
         for stream in streams:
-            key = (stream.contract_id, stream.tick_type)
+            key = StreamKey(stream.contract_id, stream.tick_type)
             if key in self.streams:
-                raise InputError(f"ticks of {key[0]} {key[1]} are given twice")
-            if key[0] not in known:
-                raise InputError(f"ticks of contract {key[0]}, which is not among the contracts")
+                raise InputError(f"ticks of {key.contract_id} {key.tick_type} are given twice")
+            if key.contract_id not in known:
+                raise InputError(
+                    f"ticks of contract {key.contract_id}, which is not among the contracts"
+                )
             self.streams[key] = stream
 
     @classmethod
@@ -237,7 +245,9 @@ class Replay:
 
     @classmethod
     def from_columns(
-        cls, contracts: Iterable[GatewayContract], ticks: Mapping[StreamKey, TickColumns]
+        cls,
+        contracts: Iterable[GatewayContract],
+        ticks: Mapping[StreamKey, TickColumns] | Mapping[tuple[int, str], TickColumns],
     ) -> Replay:
         """Ticks that are in memory already, by contract id and tick type."""
         return cls(contracts, [TickStream(*key, columns) for key, columns in ticks.items()])

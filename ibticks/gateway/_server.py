@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
+from ibticks._types import StreamKey
 from ibticks.errors import InputError
 from ibticks.gateway._connection import Connection
 from ibticks.gateway._faults import Faults
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ibticks._types import ClockMode, TickTypeLike
-    from ibticks.gateway._replay import Replay, StreamKey
+    from ibticks.gateway._replay import Replay
     from ibticks.gateway._state import Sent
 
 __all__ = ["Gateway"]
@@ -198,7 +199,7 @@ class Gateway(Faults):
         return self._call(lambda: dict(self._state.unknown_requests))
 
     def wait_sent(
-        self, ticks: int, stream: StreamKey | None = None, *, timeout: float = 30.0
+        self, ticks: int, stream: tuple[int, str] | None = None, *, timeout: float = 30.0
     ) -> bool:
         """Wait until so many ticks have been sent, of a stream or of all.
 
@@ -210,7 +211,9 @@ class Gateway(Faults):
         log = self._state.log
 
         def reached() -> bool:
-            return (log.total if stream is None else log.counts().get(stream, 0)) >= ticks
+            if stream is None:
+                return log.total >= ticks
+            return log.counts().get(StreamKey(*stream), 0) >= ticks
 
         return log.wait(reached, timeout)
 

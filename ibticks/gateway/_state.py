@@ -14,12 +14,14 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from ibticks._types import StreamKey
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ibticks._types import ClockMode
     from ibticks.gateway._connection import Connection
-    from ibticks.gateway._replay import Replay, StreamKey
+    from ibticks.gateway._replay import Replay
     from ibticks.gateway._ticks import TickStream
 
 __all__ = [
@@ -106,7 +108,7 @@ class Sent:
     @property
     def key(self) -> StreamKey:
         """Contract id and tick type."""
-        return self.contract_id, self.tick_type
+        return StreamKey(self.contract_id, self.tick_type)
 
     @property
     def rows(self) -> range:
@@ -386,11 +388,11 @@ class State:
 
     def is_muted(self, key: StreamKey) -> bool:
         """Return whether that stream is muted."""
-        return key in self.muted or (key[0], None) in self.muted
+        return key in self.muted or (key.contract_id, None) in self.muted
 
     def refusal(self, key: StreamKey) -> tuple[int, str] | None:
         """Why that stream may not be subscribed: code and text."""
-        return self.forbidden.get(key) or self.forbidden.get((key[0], None))
+        return self.forbidden.get(key) or self.forbidden.get((key.contract_id, None))
 
     def page_refusal(self, contract_id: int, what: str) -> tuple[int, str] | None:
         """Why a page of past ticks is not given: code and text; it counts as one refused."""

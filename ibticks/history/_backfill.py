@@ -12,7 +12,7 @@ from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
-from ibticks._types import StreamKey
+from ibticks._types import Interval, StreamKey
 from ibticks.config import NANOSECONDS, TIME_MAX, TIME_MIN
 from ibticks.coverage import CoverageInterval, CoverageState, end_abandoned_intervals
 from ibticks.errors import (
@@ -61,6 +61,7 @@ __all__ = [
     "fill_gaps",
 ]
 
+_ALL_TIME: Final = Interval(TIME_MIN, TIME_MAX)
 _COVERAGE_POLL_SECONDS: Final = 5.0
 _SETTLE_SECONDS: Final = 15.0  # mostly enough for the first live tick after a gap
 _MIN_BACKOFF_SECONDS: Final = 30.0
@@ -180,7 +181,7 @@ def backfill(
     end_abandoned_intervals(store.root, store.index)
     within = whole_seconds(start, end, tz, to_now=to_now)
     days = store.daily_stats(contracts, tick_types)
-    streams = sorted({(day.contract_id, day.tick_type) for day in days})
+    streams = sorted({StreamKey(day.contract_id, day.tick_type) for day in days})
     if not dry_run:
         from ibticks.history._stream_filler import seal_abandoned
 
@@ -241,7 +242,7 @@ def fill_gaps(
     gaps: Sequence[CoverageInterval],
     history: HistoryClient,
     *,
-    within: tuple[int, int] = (TIME_MIN, TIME_MAX),
+    within: Interval = _ALL_TIME,
     page_ticks: int = MAX_PAGE_TICKS,
     sealer: Sealer = seal_files,
     on_filled: Callable[[BackfilledInterval], None] | None = None,
@@ -255,8 +256,8 @@ def fill_gaps(
     gaps : sequence of Stretch
         By stream and time; all have ended.
     history : History
-    within : tuple of (int, int)
-        UTC nanoseconds, whole seconds: only ticks within are stored.
+    within : Interval
+        Whole seconds: only ticks within are stored.
     page_ticks
         See :func:`backfill`.
     sealer : callable
@@ -287,7 +288,7 @@ class _BackfillJob:
         self,
         store: Store,
         history: HistoryClient,
-        within: tuple[int, int],
+        within: Interval,
         stopping: threading.Event,
         on_filled: Callable[[BackfilledInterval], None] | None,
     ) -> None:

@@ -234,8 +234,8 @@ class Pace:
 
 def plan_backfill(
     store: Store,
-    streams: Sequence[tuple[int, str]],
-    within: tuple[int, int],
+    streams: Sequence[StreamKey],
+    within: Interval,
     market: Market | str | None,
     session: SessionTypeLike,
     min_duration: str | timedelta | None,
@@ -245,10 +245,8 @@ def plan_backfill(
     Parameters
     ----------
     store : Store
-    streams : sequence of (int, str)
-        Contract ids and tick types.
-    within : tuple of (int, int)
-        Half-open, UTC nanoseconds.
+    streams : sequence of StreamKey
+    within : Interval
     market, session, min_duration
         See :func:`ibticks.backfill`.
 

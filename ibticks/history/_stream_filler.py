@@ -45,7 +45,7 @@ _HALF_HOUR_SECONDS: Final = HALF_HOUR_NS // NANOSECONDS
 def seal_abandoned(
     root: Path,
     index: Index,
-    streams: Collection[tuple[int, str]],
+    streams: Collection[StreamKey],
     sealer: Sealer = seal_files,
 ) -> None:
     """Seal the files that killed backfills left open, unless they are being written.
@@ -57,8 +57,7 @@ def seal_abandoned(
     root : Path
         Folder of the store.
     index : Index
-    streams : collection of (int, str)
-        Contract ids and tick types.
+    streams : collection of StreamKey
     sealer : callable
         Recovers and seals files.
     """
@@ -67,7 +66,9 @@ def seal_abandoned(
         sorted({tick_type for _, tick_type in streams}),
     )
     unsealed = {
-        (file.contract_id, file.tick_type) for file in files if file.backfilled and not file.sealed
+        StreamKey(file.contract_id, file.tick_type)
+        for file in files
+        if file.backfilled and not file.sealed
     }
     for contract_id, tick_type in sorted(unsealed.intersection(streams)):
         try:

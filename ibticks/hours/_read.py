@@ -169,9 +169,7 @@ class HourTicks:
     @property
     def missing(self) -> tuple[Interval, ...]:
         """Intervals of UTC nanoseconds that could not be read."""
-        return tuple(
-            Interval(*interval) for chunk in self.column_chunks for interval in chunk.missing
-        )
+        return tuple(interval for chunk in self.column_chunks for interval in chunk.missing)
 
     @property
     def left_out(self) -> tuple[str, ...]:

@@ -313,7 +313,7 @@ class JournaledIndex(QueryMethods, ForwardingIndex):
 
     def refresh_coverage(
         self,
-        streams: Iterable[StreamKey | tuple[int, str]],
+        streams: Iterable[StreamKey],
         records: Iterable[CoverageRecord],
         revision: int,
     ) -> None:

@@ -220,7 +220,7 @@ class PostgresIndex(QueryMethods, IndexWrites):
 
     def refresh_coverage(
         self,
-        streams: Iterable[StreamKey | tuple[int, str]],
+        streams: Iterable[StreamKey],
         records: Iterable[CoverageRecord],
         revision: int,
     ) -> None:

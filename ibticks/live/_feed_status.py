@@ -72,7 +72,7 @@ class FeedStatus:
             and not StreamLock.is_locked(self._root, *stream)
         }
         asked = [stream for stream in self._streams if stream not in states]
-        last_ticks: dict[tuple[int, str], int] = {
+        last_ticks: dict[StreamKey, int] = {
             stream: last_ns
             for stream in asked
             if (last_ns := read_ns.get(stream, _last_tick_ns(before.get(stream)))) is not None

@@ -15,6 +15,8 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ibticks._types import Interval
+
 __all__ = [
     "Column",
     "MapColumn",
@@ -95,15 +97,15 @@ class TickColumns:
         Number of ticks.
     columns : dict of str to Column
         Requested columns by name, in the order of :data:`ibticks.schema.COLUMNS`.
-    missing : tuple of (int, int)
-        Intervals, in UTC nanoseconds, that could not be read (damaged blocks).
+    missing : tuple of Interval
+        Intervals that could not be read (damaged blocks).
     left_out : tuple of str
         Paths, relative to the root, of files that could not be read whole.
     """
 
     rows: int
     columns: dict[str, Column]
-    missing: tuple[tuple[int, int], ...] = field(default=())
+    missing: tuple[Interval, ...] = field(default=())
     left_out: tuple[str, ...] = field(default=())
 
     def __len__(self) -> int:

@@ -93,7 +93,7 @@ def overlaps(record: FileRecord, start_ns: int, end_ns: int) -> bool:
 
 
 def _clipped(
-    intervals: Sequence[tuple[int, int]], start_ns: int | None, end_ns: int | None
+    intervals: Sequence[Interval], start_ns: int | None, end_ns: int | None
 ) -> Iterator[Interval]:
     for first, last in intervals:
         start = first if start_ns is None else max(first, start_ns)

@@ -195,7 +195,7 @@ class SelectionResolver:
 def find_contracts(
     contracts: Sequence[object],
     records: Sequence[ContractRecord],
-    streams: Callable[[], Collection[tuple[int, str]]],
+    streams: Callable[[], Collection[StreamKey]],
 ) -> tuple[int, ...]:
     """Return the ids of contracts given by id or symbol, in their order, without duplicates.
 
@@ -234,7 +234,7 @@ class _ContractNames:
     def __init__(
         self,
         records: Sequence[ContractRecord],
-        streams: Callable[[], Collection[tuple[int, str]]],
+        streams: Callable[[], Collection[StreamKey]],
     ) -> None:
         self._records = {record.contract_id: record for record in records}
         self._streams = streams

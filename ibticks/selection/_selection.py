@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import xarray as xr
 
+    from ibticks._types import Interval
     from ibticks.coverage import Coverage
     from ibticks.index import FileRecord, Index
     from ibticks.schema import TickColumns
@@ -88,7 +89,7 @@ class Selection:
     index: Index = field(compare=False)
     contract_ids: tuple[int, ...]
     tick_types: tuple[str, ...]
-    intervals: tuple[tuple[int, int], ...]
+    intervals: tuple[Interval, ...]
     columns: tuple[str, ...]
     strict: bool = False
     label: str = ""

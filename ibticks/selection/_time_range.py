@@ -133,7 +133,7 @@ class TimeRange:
         market, session = self.market, self.session or "regular"
         if self.period is not None:
             interval = resolve_period(self.period, now_ns, market=market, tz=self.tz)
-            return (Interval(*interval),), f", {self.period}"
+            return (interval,), f", {self.period}"
         if self.start is not None or self.end is not None:
             first = "the first tick" if self.start is None else self.start
             last = "now" if self.end is None else self.end

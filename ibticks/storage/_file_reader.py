@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from ibticks._types import Interval
 from ibticks._warnings import user_stacklevel
 from ibticks.config import HOUR_NS, NANOSECONDS
 from ibticks.errors import (
@@ -182,7 +183,7 @@ class DamageReport:
         self._end_ns = end_ns
         self._strict = strict
         self._index = index
-        self.missing: list[tuple[int, int]] = []
+        self.missing: list[Interval] = []
         self.reasons: list[str] = []
         self.left_out: list[str] = []
 
@@ -196,7 +197,7 @@ class DamageReport:
         reason = str(error) if error.context.get("path") else f"{path}: {error}"
         if self._strict:
             raise type(error)(reason, **{**error.context, "path": path}) from error
-        self.missing.append((first, last))
+        self.missing.append(Interval(first, last))
         self.left_out.append(record.path)
         self.reasons.append(
             f"{reason}; left out: {_format_utc(first)} to {_format_utc(last)}. "
@@ -226,12 +227,12 @@ def sort_records(records: Sequence[FileRecord]) -> list[FileRecord]:
     return sorted(records, key=lambda record: (record.hour_ns, file_suffix(record.path)))
 
 
-def _file_interval(record: FileRecord) -> tuple[int, int]:
+def _file_interval(record: FileRecord) -> Interval:
     """Return the half-open interval of a file: its hour, and the times of its blocks."""
     hour = record.hour_ns
     if not record.blocks:
-        return hour, hour + HOUR_NS
-    return min(record.start_ns, hour), max(record.end_ns + 1, hour + HOUR_NS)
+        return Interval(hour, hour + HOUR_NS)
+    return Interval(min(record.start_ns, hour), max(record.end_ns + 1, hour + HOUR_NS))
 
 
 def plan_reads(

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from ibticks._types import Interval
     from ibticks.index import FileRecord, Index
     from ibticks.schema import TickColumns
 
@@ -52,7 +53,7 @@ class ColumnChunk:
         :class:`FileReader`), its first row and the row after its last.
     ordered : bool
         Whether the rows are in order of time.
-    missing : list of (int, int)
+    missing : list of Interval
         Half-open intervals that damage leaves out.
     reasons : list of str
         Why they are left out.
@@ -63,7 +64,7 @@ class ColumnChunk:
     columns: TickColumns
     blocks: list[tuple[FileRecord, Hashable, int, int]]
     ordered: bool
-    missing: list[tuple[int, int]]
+    missing: list[Interval]
     reasons: list[str]
     left_out: list[str]
 

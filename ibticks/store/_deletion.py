@@ -499,13 +499,13 @@ def _restore(root: Path, index: Index, key: FileKey, header: Header, removed_pat
 def _note(
     key: FileKey, time_ns: int, run: str, now_ns: int, about: dict[str, int]
 ) -> npt.NDArray[np.uint8]:
-    stream = key.contract_id, key.tick_type
+    stream = StreamKey(key.contract_id, key.tick_type)
     payload = encode_message(_message(stream, time_ns, StreamStatus.DELETED, run, now_ns, about))
     return np.frombuffer(encode_frame(payload), dtype=np.uint8)
 
 
 def _message(
-    stream: tuple[int, str],
+    stream: StreamKey,
     time_ns: int,
     status: StreamStatus,
     run: str,
@@ -514,7 +514,7 @@ def _message(
 ) -> dict[str, Any]:
     return {
         "type": "info",
-        "stream_id": f"{stream[0]}_{stream[1]}_{run}",
+        "stream_id": f"{stream.contract_id}_{stream.tick_type}_{run}",
         "timestamp": f"{np.datetime64(time_ns, 'ns')}Z",
         "data": {"status": str(status)},
         "metadata": {"run": run, "at_ns": now_ns, **about},

@@ -67,7 +67,7 @@ class CompletableIndex(Index, Protocol):
         """Remove rows, except those changed since ``revision``."""
 
     def refresh_coverage(
-        self, streams: Iterable[tuple[int, str]], records: Iterable[CoverageRecord], revision: int
+        self, streams: Iterable[StreamKey], records: Iterable[CoverageRecord], revision: int
     ) -> None:
         """Make these the intervals of some streams, except those changed since ``revision``."""
 

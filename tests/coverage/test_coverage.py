@@ -172,8 +172,10 @@ def test_coverage_is_the_same_while_a_file_is_open_and_when_it_is_sealed(
     for minute in (2, 1, 4):
         capture.tick(begin + minute * MINUTE)
     now = begin + 5 * MINUTE
-    everything = [(TIME_MIN, TIME_MAX)]
-    open_ = query_coverage(store.root, store.index, [(AAPL, "last")], everything, now_ns=now)
+    everything = [Interval(TIME_MIN, TIME_MAX)]
+    open_ = query_coverage(
+        store.root, store.index, [StreamKey(AAPL, "last")], everything, now_ns=now
+    )
     capture.stop(now)
     assert brief(open_.state_intervals) == [(23 * MINUTE, 28 * MINUTE, "captured")]
     assert store.select(AAPL, "last").coverage().state_intervals == open_.state_intervals
@@ -197,9 +199,9 @@ def test_a_capture_without_a_tick_begins_with_its_first_ledger_row(
 ) -> None:
     capture = fake_capture(store.root, store.index, AAPL)
     capture.say(StreamStatus.SUBSCRIBED, T0 + 12 * MINUTE)
-    everything = [(TIME_MIN, TIME_MAX)]
+    everything = [Interval(TIME_MIN, TIME_MAX)]
     actual = query_coverage(
-        store.root, store.index, [(AAPL, "last")], everything, now_ns=T0 + 20 * MINUTE
+        store.root, store.index, [StreamKey(AAPL, "last")], everything, now_ns=T0 + 20 * MINUTE
     )
     capture.stop(T0 + 20 * MINUTE)
     assert brief(actual.state_intervals) == [(12 * MINUTE, 20 * MINUTE, "captured")]
@@ -326,7 +328,7 @@ def test_state_intervals_cover_the_range_and_agree_with_the_ledger(
 ) -> None:
     rows, intervals, now = ledger
     index, root = MemoryIndex(coverage=rows), tmp_path_factory.getbasetemp()
-    streams = [(AAPL, "last"), (AAPL, "bid_ask")]
+    streams = [StreamKey(AAPL, "last"), StreamKey(AAPL, "bid_ask")]
     actual = query_coverage(root, index, streams, intervals, now_ns=now)
     within = [(start, min(end, now)) for start, end in intervals if start < now]
     assert list(actual.intervals) == within
@@ -480,7 +482,7 @@ def test_loading_a_frame_does_not_query_files_for_coverage(
     day: ibticks.Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     selection = day.select("AAPL", "last")
-    streams, everything = [(AAPL, "last")], [(TIME_MIN, TIME_MAX)]
+    streams, everything = [StreamKey(AAPL, "last")], [Interval(TIME_MIN, TIME_MAX)]
     for name in ("files", "tick_ranges", "open_files"):
         for base in type(day.index).__mro__:
             if name in vars(base):

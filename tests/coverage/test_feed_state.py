@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from ibticks._types import StreamKey
 from ibticks.calendar import to_ns
 from ibticks.coverage import FeedCondition, FeedState, StreamStatus, closed_reason, feed_states
 from ibticks.errors import TickIndexError
@@ -44,7 +45,7 @@ def capture(store: Store, fake_capture: type[FakeCapture]) -> Iterator[FakeCaptu
 
 
 def state_of(store: Store, now_ns: int = NOW, kind: str = "last") -> FeedState:
-    (state,) = feed_states(store.root, store.index, [(AAPL, kind)], now_ns=now_ns)
+    (state,) = feed_states(store.root, store.index, [StreamKey(AAPL, kind)], now_ns=now_ns)
     return state
 
 
@@ -181,7 +182,7 @@ def test_an_index_that_does_not_answer_is_not_live(store: Store, capture: FakeCa
         def coverage(self, *_: Any) -> NoReturn:
             raise TickIndexError("the server is gone")
 
-    (state,) = feed_states(store.root, Gone(), [(AAPL, "last")], now_ns=NOW)
+    (state,) = feed_states(store.root, Gone(), [StreamKey(AAPL, "last")], now_ns=NOW)
     assert (state.condition, state.reason) == (FeedCondition.UNKNOWN, "the server is gone")
 
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ibticks._types import Interval
 from ibticks.frames import from_arrow, to_pandas, to_polars, to_table, to_xarray
 from ibticks.frames._to_xarray import from_xarray
 from ibticks.schema import COLUMNS, TickColumns
@@ -119,6 +120,6 @@ def test_missing_ranges_survive_a_round_trip(
     ticks: Callable[..., TickColumns], quotes_and_trades: list[Any]
 ) -> None:
     made = ticks(quotes_and_trades)
-    table = to_table([TickColumns(made.rows, made.columns, ((5, 9),))], ALL)
+    table = to_table([TickColumns(made.rows, made.columns, (Interval(5, 9),))], ALL)
     for way in ("arrow", "arrow stream", "pandas", "xarray", "xarray table"):
         assert from_arrow(WAYS[way](table)).missing == ((5, 9),)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ibticks._types import Interval
 from ibticks.errors import InputError, UnknownColumnError
 from ibticks.frames import from_arrow, metadata_of, to_table
 from ibticks.frames._schema import arrow_schema
@@ -151,9 +152,9 @@ def test_metadata_lists_missing_ranges(
     ticks: Callable[..., TickColumns], quotes_and_trades: list[Any]
 ) -> None:
     hour = ticks(quotes_and_trades)
-    damaged = TickColumns(hour.rows, hour.columns, ((30, 40), (10, 20)))
+    damaged = TickColumns(hour.rows, hour.columns, (Interval(30, 40), Interval(10, 20)))
     metadata = {"selection": "IBM bid_ask", "missing": [["1970-01-01T00:00:00.000000040Z"] * 2]}
-    table = to_table([damaged, TickColumns(0, {}, ((20, 25),))], ALL, metadata=metadata)
+    table = to_table([damaged, TickColumns(0, {}, (Interval(20, 25),))], ALL, metadata=metadata)
     stamp = "1970-01-01T00:00:00.0000000{}Z".format
     assert metadata_of(table) == {
         "selection": "IBM bid_ask",

@@ -8,6 +8,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from ibticks._types import Interval
 from ibticks.errors import InputError
 from ibticks.frames import from_arrow, metadata_of, to_pandas, to_table
 from ibticks.frames._to_pandas import from_pandas
@@ -90,7 +91,7 @@ def test_metadata_is_in_the_attributes(
     ticks: Callable[..., TickColumns], quotes_and_trades: list[Any]
 ) -> None:
     made = ticks(quotes_and_trades)
-    damaged = TickColumns(made.rows, made.columns, ((0, 10**9),))
+    damaged = TickColumns(made.rows, made.columns, (Interval(0, 10**9),))
     frame = to_pandas(to_table([damaged], ALL, metadata={"selection": "IBM"}))
     assert frame.attrs["ibticks"]["selection"] == "IBM"
     assert metadata_of(frame[frame["price"] > 0])["missing"] == [

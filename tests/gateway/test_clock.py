@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ibticks._types import StreamKey
 from ibticks.gateway._feed import merged
 from ibticks.gateway._state import Clock, Positions
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from ibticks.gateway import Replay
 
-QUOTES, MIDS = (1, "bid_ask"), (1, "mid_point")
+QUOTES, MIDS = StreamKey(1, "bid_ask"), StreamKey(1, "mid_point")
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from ibticks._types import Interval
 from ibticks.errors import InputError
 from ibticks.frames import to_polars, to_table
 from ibticks.live import Batch, Live, LiveOptions
@@ -57,7 +58,8 @@ def selected(
     root: Path, index: MemoryIndex, start_ns: int, cols: tuple[str, ...] = COLUMNS
 ) -> Selection:
     tick_types = tuple(tick_type for _, tick_type in STREAMS)
-    return Selection(root, index, (CONTRACT,), tick_types, ((start_ns, H13 + 100 * MINUTE),), cols)
+    interval = Interval(start_ns, H13 + 100 * MINUTE)
+    return Selection(root, index, (CONTRACT,), tick_types, (interval,), cols)
 
 
 # -- messages --------------------------------------------------------------------------------------

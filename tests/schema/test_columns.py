@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ibticks._types import Interval
 from ibticks.errors import InputError, UnknownColumnError, UnknownTickTypeError
 from ibticks.schema import (
     COLUMNS,
@@ -38,7 +39,7 @@ def test_rows_are_taken_as_from_a_list(some: list[Any], data: st.DataObject) -> 
 
 
 def test_missing_values_stay_missing() -> None:
-    ticks = TickColumns(1, {"timestamp": Values(np.array([1]))}, missing=((5, 9),))
+    ticks = TickColumns(1, {"timestamp": Values(np.array([1]))}, missing=(Interval(5, 9),))
     assert ticks.take(slice(0)).missing == ((5, 9),)
 
 

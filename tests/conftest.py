@@ -13,9 +13,8 @@ import pytest
 import ibticks as ibt
 from ibticks.calendar import MARKETS, session_rows
 from ibticks.index import PostgresIndex
-from ibticks.sample import SAMPLES
+from ibticks.testing import FakeCapture, open_sample_store
 
-from .captures import FakeCapture
 from .servers import open_server
 
 if TYPE_CHECKING:
@@ -81,19 +80,7 @@ def sample_root(clusters: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture(scope="session")
 def sample_store(sample_root: Path) -> Iterator[ibt.Store]:
     """A store of all the samples, with its embedded PostgreSQL; only to be read."""
-    with ibt.open(sample_root) as opened:
-        for sample in SAMPLES:
-            opened.add_contract(
-                sample.contract_id,
-                sample.symbol,
-                exchange=sample.exchange,
-                currency=sample.currency,
-                contract_type=sample.contract_type,
-            )
-            ibt.import_table(
-                opened, sample.path, contract_id=sample.contract_id, tick_type=sample.tick_type
-            )
-        opened.write_catalogue()
+    with open_sample_store(sample_root) as opened:
         yield opened
 
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from ibticks.coverage import StreamStatus
 from ibticks.frames import to_polars, to_table
+from ibticks.testing import FakeCapture
 from tests.capture_checks import check_index
-from tests.captures import FakeCapture
 
 if TYPE_CHECKING:
     import polars as pl
@@ -49,13 +49,13 @@ class Recorded:
     def _record(self, contract_id: int, tick_type: str) -> None:
         capture = FakeCapture(self.store.root, self.store.index, contract_id, tick_type)
         stream = self.replay.streams[contract_id, tick_type]
-        at = capture.say(StreamStatus.SUBSCRIBED, self.begin)
+        at = capture.report_status(StreamStatus.SUBSCRIBED, self.begin)
         for start, end in [*self.gaps, (self.end, None)]:
             here = slice(*np.searchsorted(stream.time_ns, (at, start)).tolist())
             capture.writer.write(stream.columns.take(here), stream_id=capture.stream_id)
             if end is not None:
-                capture.say(StreamStatus.DISCONNECTED, start, "connection lost", 1100)
-                at = capture.say(StreamStatus.SUBSCRIBED, end)
+                capture.report_status(StreamStatus.DISCONNECTED, start, "connection lost", 1100)
+                at = capture.report_status(StreamStatus.SUBSCRIBED, end)
         capture.stop(self.end)
 
     def missed(self, contract_id: int, tick_type: str) -> int:

@@ -49,6 +49,7 @@ HOMES = {
     "polars": {"accessors", "analysis", "frames", "tables", "widgets"},
     "psycopg": {"index"},
     "pyarrow": {"accessors", "frames", "tables"},
+    "pytest": {"testing"},
     "pytz": {"calendar"},
     "rich": {"cli", "store"},
     "traitlets": {"widgets"},

@@ -1,6 +1,40 @@
-"""Contract suites, fakes and strategies of the tests of ibticks, for packages built on it.
+"""Fakes, fixtures and strategies of the tests of ibticks, for packages built on it.
 
-``ibticks.testing.strategies`` has hypothesis strategies (``pip install hypothesis``) for v2
-messages, protobuf messages and their encodings; ``ibticks.testing.wire`` writes the protobuf wire
-format byte by byte.
+:class:`FakeCapture` stores ticks and statuses without IB; :func:`open_sample_store`,
+:func:`make_file_record` and :func:`make_coverage_record` make data. ``ibticks.testing.plugin`` has
+the pytest fixtures ``ibticks_store``, ``ibticks_sample_store`` and ``ibticks_gateway``.
+``ibticks.testing.strategies`` has hypothesis strategies for v2 messages, protobuf messages and
+their encodings; ``ibticks.testing.wire`` writes the protobuf wire format byte by byte.
+A ``conftest.py`` in the root folder of a project loads the fixtures (``pip install pytest``)::
+
+    pytest_plugins = ["ibticks.testing.plugin"]
+
+
+    def test_my_strategy(ibticks_sample_store):
+        assert my_strategy(ibticks_sample_store.select("IBM", "all_last").to_polars()).height
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ibticks._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from ibticks.testing import plugin, strategies, wire
+    from ibticks.testing._fake_capture import FakeCapture
+    from ibticks.testing._records import make_coverage_record, make_file_record
+    from ibticks.testing._samples import open_sample_store
+
+__all__ = [
+    "FakeCapture",
+    "make_coverage_record",
+    "make_file_record",
+    "open_sample_store",
+    "plugin",
+    "strategies",
+    "wire",
+]
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_exports(__name__)

@@ -21,9 +21,9 @@ from ibticks.errors import (
     WriterLockedError,
 )
 from ibticks.gateway import Gateway, Replay
+from ibticks.testing import FakeCapture
 from ibticks.tws import _transport as transport
 from tests.capture_checks import BTC, IBM, covered, until
-from tests.captures import FakeCapture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

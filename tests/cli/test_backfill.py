@@ -15,7 +15,7 @@ from ibticks.cli._options import instant
 from ibticks.coverage import StreamStatus
 from ibticks.gateway import Gateway, Replay
 from ibticks.history import _backfill as backfill_module
-from tests.captures import FakeCapture
+from ibticks.testing import FakeCapture
 from tests.recorded_replay import Recorded
 
 from .conftest import PROGRAM
@@ -262,10 +262,10 @@ def test_time_after_the_capture_is_filled_with_a_time_option(
     monkeypatch.setattr(backfill_module, "SETTLE_SECONDS", 1)
     now = time.time_ns()
     capture = FakeCapture(store.root, store.index, BTC, "last")
-    capture.say(StreamStatus.SUBSCRIBED, now - 900 * SECOND)
+    capture.report_status(StreamStatus.SUBSCRIBED, now - 900 * SECOND)
     capture.stop(now - 600 * SECOND)
     other = FakeCapture(store.root, store.index, IBM, "last")
-    other.say(StreamStatus.SUBSCRIBED, now - 900 * SECOND)
+    other.report_status(StreamStatus.SUBSCRIBED, now - 900 * SECOND)
     where = ("--store", store.root, "--dsn", database)
     assert cli("backfill", *where, "--json", "--dry-run").json["gaps"] == [], "nothing is named"
     assert cli("gaps", *where, "--json").json["gaps"] == [], "and they say the same"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ibticks import Store
-    from tests.captures import FakeCapture
+    from ibticks.testing import FakeCapture
     from tests.cli.conftest import Done
 
 AAPL = 265598
@@ -26,9 +26,9 @@ MINUTE = 60_000_000_000
 def root(fake_capture: type[FakeCapture], store: Store) -> Path:
     store.add_contract(AAPL, "AAPL")
     capture = fake_capture(store.root, store.index, AAPL)
-    capture.say(StreamStatus.SUBSCRIBED, T0)
-    capture.say(StreamStatus.DISCONNECTED, T0 + 10 * MINUTE, "connection lost", 1100)
-    capture.say(StreamStatus.RESTORED, T0 + 12 * MINUTE)
+    capture.report_status(StreamStatus.SUBSCRIBED, T0)
+    capture.report_status(StreamStatus.DISCONNECTED, T0 + 10 * MINUTE, "connection lost", 1100)
+    capture.report_status(StreamStatus.RESTORED, T0 + 12 * MINUTE)
     capture.stop(T0 + 40 * MINUTE)
     return store.root
 

@@ -13,7 +13,7 @@ import pytest
 import ibticks as ibt
 from ibticks.coverage import StreamStatus
 from ibticks.gateway import Gateway, Replay
-from tests.captures import FakeCapture
+from ibticks.testing import FakeCapture
 
 from .conftest import PROGRAM
 
@@ -133,7 +133,7 @@ def test_a_stream_that_is_captured_cannot_be_recorded_but_watched(
     stream: Callable[..., tuple[Done, list[Any]]], store: ibt.Store, database: str
 ) -> None:
     capture = FakeCapture(store.root, store.index, IBM, "last")
-    capture.say(StreamStatus.SUBSCRIBED, 1)
+    capture.report_status(StreamStatus.SUBSCRIBED, 1)
     done, messages = stream(IBM, "last", "--record", "-s", store.root, "--dsn", database)
     assert (done.code, messages) == (1, [])
     assert "is already written by process" in done.err

@@ -38,7 +38,7 @@ from ibticks.schema import TickColumns, Values
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tests.captures import FakeCapture
+    from ibticks.testing import FakeCapture
 
 AAPL, MNQ = 265598, 711280073
 NEW_YORK = "America/New_York"
@@ -79,10 +79,10 @@ def day(fake_capture: type[FakeCapture], store: ibticks.Store) -> ibticks.Store:
     """A store in which AAPL was captured from 14:30, lost from 14:40 to 14:45, stopped 15:30."""
     store.add_contract(AAPL, "AAPL")
     capture = fake_capture(store.root, store.index, AAPL)
-    capture.say(StreamStatus.SUBSCRIBED, T0)
+    capture.report_status(StreamStatus.SUBSCRIBED, T0)
     capture.tick(T0 + MINUTE)
-    capture.say(StreamStatus.DISCONNECTED, T0 + 10 * MINUTE, "connection lost", 1100)
-    capture.say(StreamStatus.RESTORED, T0 + 15 * MINUTE, "data kept", 1102)
+    capture.report_status(StreamStatus.DISCONNECTED, T0 + 10 * MINUTE, "connection lost", 1100)
+    capture.report_status(StreamStatus.RESTORED, T0 + 15 * MINUTE, "data kept", 1102)
     capture.tick(T0 + 50 * MINUTE)
     capture.stop(T0 + HOUR)
     return store
@@ -141,7 +141,7 @@ def test_an_interval_left_open_by_a_kill_ends_with_its_last_tick(
     fake_capture: type[FakeCapture], store: ibticks.Store, database: str
 ) -> None:
     capture = fake_capture(store.root, store.index, AAPL)
-    capture.say(StreamStatus.SUBSCRIBED, T0)
+    capture.report_status(StreamStatus.SUBSCRIBED, T0)
     capture.tick(T0 + 5 * MINUTE)
     capture.kill()
     imported = store.writer(MNQ, "last")
@@ -168,7 +168,7 @@ def test_coverage_is_the_same_while_a_file_is_open_and_when_it_is_sealed(
 ) -> None:
     begin = T0 + 23 * MINUTE
     capture = fake_capture(store.root, store.index, AAPL)
-    capture.say(StreamStatus.SUBSCRIBED, begin)
+    capture.report_status(StreamStatus.SUBSCRIBED, begin)
     for minute in (2, 1, 4):
         capture.tick(begin + minute * MINUTE)
     now = begin + 5 * MINUTE
@@ -198,7 +198,7 @@ def test_a_capture_without_a_tick_begins_with_its_first_ledger_row(
     fake_capture: type[FakeCapture], store: ibticks.Store
 ) -> None:
     capture = fake_capture(store.root, store.index, AAPL)
-    capture.say(StreamStatus.SUBSCRIBED, T0 + 12 * MINUTE)
+    capture.report_status(StreamStatus.SUBSCRIBED, T0 + 12 * MINUTE)
     everything = [Interval(TIME_MIN, TIME_MAX)]
     actual = query_coverage(
         store.root, store.index, [StreamKey(AAPL, "last")], everything, now_ns=T0 + 20 * MINUTE
@@ -210,7 +210,7 @@ def test_a_capture_without_a_tick_begins_with_its_first_ledger_row(
 def test_future_time_is_left_out(fake_capture: type[FakeCapture], store: ibticks.Store) -> None:
     now = datetime.now(UTC)
     capture = fake_capture(store.root, store.index, AAPL)
-    capture.say(StreamStatus.SUBSCRIBED, to_ns(now) - HOUR)
+    capture.report_status(StreamStatus.SUBSCRIBED, to_ns(now) - HOUR)
     selection = store.select(AAPL, "last", start=now - timedelta(hours=2), end="2100-01-01T00:00Z")
     before, running = selection.coverage().state_intervals
     assert (before.state, running.state) == (CoverageState.UNKNOWN, CoverageState.CAPTURED)
@@ -266,7 +266,7 @@ def test_coverage_of_several_contracts_has_stored_streams_only(
 ) -> None:
     day.add_contract(MNQ, "MNQ")
     other = fake_capture(day.root, day.index, MNQ, "bid_ask")
-    other.say(StreamStatus.NOT_PERMITTED, T0, "no permission", 354)
+    other.report_status(StreamStatus.NOT_PERMITTED, T0, "no permission", 354)
     other.stop(T0 + HOUR)
     assert day.coverage().streams == ((AAPL, "last"), (MNQ, "bid_ask"))
     assert day.coverage(["AAPL", "MNQ"]).streams == ((AAPL, "last"), (MNQ, "bid_ask"))
@@ -280,7 +280,7 @@ def test_the_time_after_a_capture_is_no_gap_without_a_time_range(
     """MNQ is still captured and AAPL is not: without a range, AAPL has no gap until now."""
     day.add_contract(MNQ, "MNQ")
     other = fake_capture(day.root, day.index, MNQ)
-    other.say(StreamStatus.SUBSCRIBED, T0)
+    other.report_status(StreamStatus.SUBSCRIBED, T0)
     other.stop(T0 + 3 * HOUR)
     actual = day.coverage()
     assert brief(actual.state_intervals)[-2:] == [
@@ -534,7 +534,7 @@ def test_opening_a_store_closes_intervals_of_killed_captures(
 ) -> None:
     with ibt.open(tmp_path / "ticks", dsn=database) as store:
         capture = fake_capture(store.root, store.index, AAPL)
-        capture.say(StreamStatus.SUBSCRIBED, T0)
+        capture.report_status(StreamStatus.SUBSCRIBED, T0)
         capture.tick(T0 + 5)
         with ibt.open(tmp_path / "ticks", dsn=database) as other:
             assert [row.end_ns for row in other.index.coverage()] == [None]  # it runs
@@ -567,7 +567,7 @@ def test_an_open_row_of_a_dead_capture_ends_at_the_next_one(
 
 def test_rebuilding_during_a_capture(store: ibticks.Store, fake_capture: type[FakeCapture]) -> None:
     capture = fake_capture(store.root, store.index, AAPL)
-    capture.say(StreamStatus.SUBSCRIBED, T0)
+    capture.report_status(StreamStatus.SUBSCRIBED, T0)
     before = store.index.coverage()
     store.rebuild_index()
     assert store.index.coverage() == before
@@ -580,13 +580,13 @@ def test_rebuilding_during_a_capture_without_a_status_yet(
 ) -> None:
     """An interval that a killed capture left open does not belong to its successor."""
     capture = fake_capture(store.root, store.index, AAPL)
-    capture.say(StreamStatus.SUBSCRIBED, T0)
+    capture.report_status(StreamStatus.SUBSCRIBED, T0)
     capture.tick(T0 + 5)
     capture.kill()
     following = fake_capture(store.root, store.index, AAPL)
     store.rebuild_index()
     assert [row.end_ns for row in store.index.coverage()] == [T0 + 6]
-    following.say(StreamStatus.SUBSCRIBED, T0 + HOUR)
+    following.report_status(StreamStatus.SUBSCRIBED, T0 + HOUR)
     expected = [(T0, T0 + 6, "captured"), (T0 + HOUR, None, "captured")]
     for _ in range(2):
         rows = store.index.coverage()

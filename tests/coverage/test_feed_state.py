@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ibticks import Store
-    from tests.captures import FakeCapture
+    from ibticks.testing import FakeCapture
 
 AAPL = 265598
 SECOND = 1_000_000_000
@@ -38,7 +38,7 @@ NOW = to_ns("2025-01-10T15:00Z")
 def capture(store: Store, fake_capture: type[FakeCapture]) -> Iterator[FakeCapture]:
     """A capture that subscribed ten minutes ago, and had a tick five seconds ago."""
     running = fake_capture(store.root, store.index, AAPL, "last")
-    running.say(StreamStatus.SUBSCRIBED, NOW - 10 * MINUTE)
+    running.report_status(StreamStatus.SUBSCRIBED, NOW - 10 * MINUTE)
     running.tick(NOW - 5 * SECOND)
     yield running
     running.kill()
@@ -85,13 +85,13 @@ def test_the_last_status_of_the_capture(
     code: int | None,
     condition: FeedCondition,
 ) -> None:
-    capture.say(status, NOW - SECOND, reason, code)
+    capture.report_status(status, NOW - SECOND, reason, code)
     state = state_of(store)
     assert (state.condition, state.since_ns) == (condition, NOW - SECOND)
     assert (state.reason, state.code) == (reason, code)
     number = "" if code is None else f" ({code})"
     assert str(state) == f"{condition.upper()}{number} since 2025-01-10T14:59:59Z: {reason}"
-    capture.say(StreamStatus.RESTORED, NOW, "data kept", 1102)
+    capture.report_status(StreamStatus.RESTORED, NOW, "data kept", 1102)
     assert state_of(store, NOW + 1).condition is FeedCondition.LIVE
 
 
@@ -101,7 +101,7 @@ def test_a_silent_stream_is_not_live(
 ) -> None:
     """The capture may hang, or not know that the market is open."""
     running = fake_capture(store.root, store.index, AAPL, kind)
-    running.say(StreamStatus.SUBSCRIBED, NOW)
+    running.report_status(StreamStatus.SUBSCRIBED, NOW)
     at = NOW + seconds * SECOND
     assert state_of(store, at, kind).condition is FeedCondition.LIVE
     state = state_of(store, at + 1, kind)
@@ -115,7 +115,7 @@ def test_a_silent_stream_is_not_live(
 
 def test_a_closed_market_has_its_next_session(store: Store, capture: FakeCapture) -> None:
     opens = NOW + 60 * MINUTE
-    capture.say(StreamStatus.SESSION_CLOSED, NOW, closed_reason(opens))
+    capture.report_status(StreamStatus.SESSION_CLOSED, NOW, closed_reason(opens))
     state = state_of(store, NOW + 30 * MINUTE)
     assert (state.condition, state.next_open_ns) == (FeedCondition.CLOSED, opens)
     late = state_of(store, opens + 11 * MINUTE)
@@ -126,7 +126,7 @@ def test_a_closed_market_has_its_next_session(store: Store, capture: FakeCapture
 def test_a_closed_market_without_a_known_next_session(
     store: Store, capture: FakeCapture, reason: str
 ) -> None:
-    capture.say(StreamStatus.SESSION_CLOSED, NOW, reason)
+    capture.report_status(StreamStatus.SESSION_CLOSED, NOW, reason)
     state = state_of(store, NOW + 3000 * MINUTE)
     assert (state.condition, state.next_open_ns) == (FeedCondition.CLOSED, None)
 

@@ -39,7 +39,7 @@ from ibticks.store._deletion import compress_files
 if TYPE_CHECKING:
     from random import Random
 
-    from tests.captures import FakeCapture
+    from ibticks.testing import FakeCapture
 
 AAPL = 265598
 T0 = 1_736_519_400_000_000_000  # 2025-01-10 14:30 UTC
@@ -149,7 +149,7 @@ def test_live_and_rebuilt_ledgers_equal_the_true_states(
                 capture, silent = fake_capture(root, index, AAPL), True
             silent &= what != "say"
             if what == "say":
-                last = capture.say(how, now)
+                last = capture.report_status(how, now)
                 truth.turn(last, STATE_OF_STATUS[how])
             elif what == "tick":
                 last = max(now, last) if capture.ledger.state is not None else last
@@ -165,7 +165,7 @@ def test_live_and_rebuilt_ledgers_equal_the_true_states(
                 capture = None
             else:
                 for status in how or ():
-                    last = capture.say_unheard(status, now)
+                    last = capture.report_unindexed(status, now)
                     truth.turn(last, STATE_OF_STATUS[status])
                 capture.kill()
                 capture = None
@@ -227,13 +227,15 @@ def test_intervals_are_in_order_and_apart(events: list[StatusChange]) -> None:
 
 def test_a_day(fake_capture: type[FakeCapture], root: Path, index: MemoryIndex) -> None:
     capture = fake_capture(root, index, AAPL)
-    capture.say(StreamStatus.SUBSCRIBED, T0)
+    capture.report_status(StreamStatus.SUBSCRIBED, T0)
     capture.tick(T0 + 5)
-    capture.say(StreamStatus.SUBSCRIBED, T0 + 7, "said again")
-    capture.say(StreamStatus.DISCONNECTED, T0 + 10, "connection between TWS and IB lost", 1100)
-    capture.say(StreamStatus.RESTORED, T0 + 30, "connection restored, data kept", 1102)
-    capture.say(StreamStatus.QUIET, T0 + 40, "no tick for 60 s")
-    capture.say(StreamStatus.SESSION_CLOSED, T0 + 50)
+    capture.report_status(StreamStatus.SUBSCRIBED, T0 + 7, "said again")
+    capture.report_status(
+        StreamStatus.DISCONNECTED, T0 + 10, "connection between TWS and IB lost", 1100
+    )
+    capture.report_status(StreamStatus.RESTORED, T0 + 30, "connection restored, data kept", 1102)
+    capture.report_status(StreamStatus.QUIET, T0 + 40, "no tick for 60 s")
+    capture.report_status(StreamStatus.SESSION_CLOSED, T0 + 50)
     capture.stop(T0 + 60)
     assert index.coverage() == [
         row(T0, T0 + 10),
@@ -336,8 +338,8 @@ def test_gaps_are_filled_after_their_end(
     fake_capture: type[FakeCapture], root: Path, index: MemoryIndex
 ) -> None:
     capture = fake_capture(root, index, AAPL)
-    capture.say(StreamStatus.SUBSCRIBED, T0)
-    capture.say(StreamStatus.DISCONNECTED, T0 + 10)
+    capture.report_status(StreamStatus.SUBSCRIBED, T0)
+    capture.report_status(StreamStatus.DISCONNECTED, T0 + 10)
     capture.backfill(T0 + 60, T0 - 5, T0 + 40, ticks=1234)
     assert brief(index.coverage()) == [
         (-5, 0, "backfilled"),
@@ -345,7 +347,7 @@ def test_gaps_are_filled_after_their_end(
         (10, None, "disconnected"),
     ]
     assert rebuilt(root, index) == index.coverage()
-    capture.say(StreamStatus.SUBSCRIBED, T0 + 80)
+    capture.report_status(StreamStatus.SUBSCRIBED, T0 + 80)
     capture.backfill(T0 + 90, T0 + 5, T0 + 70, ticks=2)
     capture.backfill(T0 + 95, T0 + 60, T0 + 85, ticks=3)
     assert [
@@ -379,7 +381,7 @@ def test_time_missed_by_a_killed_capture_is_filled_before_the_next_one(
 @pytest.fixture
 def killed(fake_capture: type[FakeCapture], root: Path, index: MemoryIndex) -> FakeCapture:
     capture = fake_capture(root, index, AAPL)
-    capture.say(StreamStatus.SUBSCRIBED, T0)
+    capture.report_status(StreamStatus.SUBSCRIBED, T0)
     for tick in (5, 9):
         capture.tick(T0 + tick)
     capture.kill()
@@ -400,7 +402,7 @@ def test_the_last_message_may_be_an_error_and_hours_later(
     fake_capture: type[FakeCapture], root: Path, index: MemoryIndex, last: int
 ) -> None:
     capture = fake_capture(root, index, AAPL)
-    capture.say(StreamStatus.SUBSCRIBED, T0)
+    capture.report_status(StreamStatus.SUBSCRIBED, T0)
     capture.tick(T0 + last - 1)
     capture.error(T0 + last)
     capture.kill()
@@ -417,7 +419,7 @@ def test_ticks_imported_later_do_not_extend_a_capture(
     assert brief(end_abandoned_intervals(root, index)) == [(0, 10, "captured")]
     fake_capture(root, index, AAPL).stop(T0 + 3 * HOUR_NS)
     again = fake_capture(root, index, AAPL)
-    again.say(StreamStatus.SUBSCRIBED, T0 + 4 * HOUR_NS)
+    again.report_status(StreamStatus.SUBSCRIBED, T0 + 4 * HOUR_NS)
     again.kill()
     end_abandoned_intervals(root, index)
     assert brief(rebuilt(root, index))[0] == (0, 10, "captured")
@@ -457,9 +459,9 @@ def test_a_status_missing_in_the_index(
     fake_capture: type[FakeCapture], root: Path, index: MemoryIndex
 ) -> None:
     capture = fake_capture(root, index, AAPL)
-    capture.say(StreamStatus.SUBSCRIBED, T0)
+    capture.report_status(StreamStatus.SUBSCRIBED, T0)
     capture.tick(T0 + 5)
-    capture.mention(StreamStatus.DISCONNECTED, T0 + 20, code=1100, reason="lost")
+    capture.write_status(StreamStatus.DISCONNECTED, T0 + 20, code=1100, reason="lost")
     capture.kill()
     assert brief(end_abandoned_intervals(root, index)) == [
         (0, 20, "captured"),
@@ -473,12 +475,12 @@ def test_several_statuses_missing_in_the_index(
     fake_capture: type[FakeCapture], root: Path, index: MemoryIndex
 ) -> None:
     capture = fake_capture(root, index, AAPL)
-    capture.say(StreamStatus.SUBSCRIBED, T0)
-    capture.say_unheard(StreamStatus.DISCONNECTED, T0 + 20)
-    capture.say_unheard(StreamStatus.RESTORED, T0 + 30)
+    capture.report_status(StreamStatus.SUBSCRIBED, T0)
+    capture.report_unindexed(StreamStatus.DISCONNECTED, T0 + 20)
+    capture.report_unindexed(StreamStatus.RESTORED, T0 + 30)
     capture.kill()
     unheard = fake_capture(root, MemoryIndex(files=index.files()), AAPL)
-    unheard.say(StreamStatus.QUIET, T0 + 50)
+    unheard.report_status(StreamStatus.QUIET, T0 + 50)
     unheard.kill()
     end_abandoned_intervals(root, index)
     assert brief(index.coverage()) == [
@@ -494,7 +496,7 @@ def test_a_running_capture_is_left_alone(
     fake_capture: type[FakeCapture], root: Path, index: MemoryIndex
 ) -> None:
     capture = fake_capture(root, index, AAPL)
-    capture.say(StreamStatus.SUBSCRIBED, T0)
+    capture.report_status(StreamStatus.SUBSCRIBED, T0)
     assert end_abandoned_intervals(root, index) == []
     assert brief(index.coverage()) == [(0, None, "captured")]
     capture.stop(T0 + 9)
@@ -505,7 +507,9 @@ def test_the_next_run_closes_the_intervals_of_the_last_one(
 ) -> None:
     again = fake_capture(root, index, AAPL)
     assert brief(index.coverage()) == [(0, 10, "captured")]
-    assert again.say(StreamStatus.SUBSCRIBED, T0 - HOUR_NS) == T0 + 10  # the clock is wrong
+    assert (
+        again.report_status(StreamStatus.SUBSCRIBED, T0 - HOUR_NS) == T0 + 10
+    )  # the clock is wrong
     assert again.ledger.run == again.run
     again.stop(T0 + 20)
     assert brief(index.coverage()) == [(0, 10, "captured"), (10, 20, "captured")]
@@ -516,8 +520,8 @@ def test_streams_do_not_mix(
     fake_capture: type[FakeCapture], root: Path, index: MemoryIndex
 ) -> None:
     one, other = fake_capture(root, index, AAPL), fake_capture(root, index, 8314, "bid_ask")
-    one.say(StreamStatus.SUBSCRIBED, T0)
-    other.say(StreamStatus.NOT_PERMITTED, T0 + 3, "no permission", 354)
+    one.report_status(StreamStatus.SUBSCRIBED, T0)
+    other.report_status(StreamStatus.NOT_PERMITTED, T0 + 3, "no permission", 354)
     one.stop(T0 + 9)
     assert rebuilt(root, index) == index.coverage()
     assert [
@@ -594,7 +598,7 @@ def test_files_about_to_be_deleted(
     fake_capture: type[FakeCapture], root: Path, index: MemoryIndex
 ) -> None:
     capture = fake_capture(root, index, AAPL)
-    capture.say(StreamStatus.SUBSCRIBED, T0)
+    capture.report_status(StreamStatus.SUBSCRIBED, T0)
     for hour in range(4):
         capture.tick(T0 + hour * HOUR_NS)
     capture.stop(T0 + 4 * HOUR_NS)

@@ -30,8 +30,8 @@ from ibticks.history import _client as history
 from ibticks.history._stream_filler import StreamFiller
 from ibticks.schema import TickColumns, Values
 from ibticks.storage import StreamLock, seal_files
+from ibticks.testing import FakeCapture
 from tests.capture_checks import BTC, IBM, check_index, covered
-from tests.captures import FakeCapture
 from tests.forking import Children
 from tests.recorded_replay import Recorded, everything, of_stream
 
@@ -371,7 +371,7 @@ def test_a_range_without_an_end_reaches_to_now(
     monkeypatch.setattr(backfill_module, "SETTLE_SECONDS", 1)
     now = time.time_ns()
     capture = FakeCapture(store.root, store.index, IBM, "last")
-    capture.say(StreamStatus.SUBSCRIBED, now - 100 * SECOND)
+    capture.report_status(StreamStatus.SUBSCRIBED, now - 100 * SECOND)
     stopped = capture.stop(now - 60 * SECOND)
     [gap] = store.coverage(IBM, "last", start=now - 100 * SECOND).gaps()
     assert (gap.start_ns, gap.state) == (stopped, "not_running")
@@ -392,16 +392,16 @@ def test_open_gaps_are_left_and_recent_gaps_wait(
 ) -> None:
     now = time.time_ns()
     capture = FakeCapture(store.root, store.index, IBM, "last")
-    capture.say(StreamStatus.SUBSCRIBED, now - 100 * SECOND)
-    capture.say(StreamStatus.DISCONNECTED, now - 90 * SECOND)
-    capture.say(StreamStatus.SUBSCRIBED, now - 80 * SECOND)
-    capture.say(StreamStatus.DISCONNECTED, now - 60 * SECOND)
+    capture.report_status(StreamStatus.SUBSCRIBED, now - 100 * SECOND)
+    capture.report_status(StreamStatus.DISCONNECTED, now - 90 * SECOND)
+    capture.report_status(StreamStatus.SUBSCRIBED, now - 80 * SECOND)
+    capture.report_status(StreamStatus.DISCONNECTED, now - 60 * SECOND)
     gateway = serve(few)
     [part] = fill(gateway).filled
     assert (part.start_ns, part.end_ns) == (now - 90 * SECOND, now - 80 * SECOND)
     assert covered(store, IBM, "last") == ["captured", "backfilled", "captured", "disconnected"]
     # The gap ended a moment ago, and no live tick has arrived yet to bound it.
-    ended = capture.say(StreamStatus.SUBSCRIBED, time.time_ns())
+    ended = capture.report_status(StreamStatus.SUBSCRIBED, time.time_ns())
     result = fill(gateway)
     [left] = result.remaining
     assert left.reason == "too recent"
@@ -422,12 +422,12 @@ def test_a_capture_that_was_killed_left_a_gap_up_to_the_next_one(
     stream = midnight.streams[BTC, "bid_ask"]
     begin, until_ns, from_ns, end = (MIDNIGHT + n * SECOND for n in (-11, -4, 2, 17))
     first = FakeCapture(store.root, store.index, BTC, "bid_ask")
-    first.say(StreamStatus.SUBSCRIBED, begin)
+    first.report_status(StreamStatus.SUBSCRIBED, begin)
     here = slice(*np.searchsorted(stream.time_ns, (begin, until_ns)).tolist())
     first.writer.write(stream.columns.take(here), stream_id=first.stream_id)
     first.kill()
     second = FakeCapture(store.root, store.index, BTC, "bid_ask")
-    second.say(StreamStatus.SUBSCRIBED, from_ns)
+    second.report_status(StreamStatus.SUBSCRIBED, from_ns)
     here = slice(*np.searchsorted(stream.time_ns, (from_ns, end)).tolist())
     second.writer.write(stream.columns.take(here), stream_id=second.stream_id)
     result = fill(serve(midnight))

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ibticks._types import Interval
-    from tests.captures import FakeCapture
+    from ibticks.testing import FakeCapture
 
 CONTRACT, KIND = 8314, "mid_point"
 SECOND = 1_000_000_000
@@ -93,7 +93,7 @@ class World:
             before = [tick for tick in live if self.came(tick[0]) < at]
             live = live[len(before) :]
             self.write(capture, before)
-            assert capture.say(status, at) == at
+            assert capture.report_status(status, at) == at
         capture.writer.close()
 
     def write(self, capture: Any, ticks: list[tuple[int, float]]) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ibticks.storage._whole_file import Summary
-    from tests.captures import FakeCapture
+    from ibticks.testing import FakeCapture
     from tests.servers import PostgresServer
 
 AAPL = 265598
@@ -260,7 +260,7 @@ def test_rows_that_were_lost_come_back_with_their_coverage(
     """A killed rebuild leaves some rows, no coverage, and the mark of an incomplete index."""
     with ibt.open(tmp_path, dsn=database) as store:
         capture = fake_capture(store.root, store.index, AAPL)
-        capture.say(StreamStatus.SUBSCRIBED, T0)
+        capture.report_status(StreamStatus.SUBSCRIBED, T0)
         capture.tick(T0 + 5)
         capture.stop(T0 + HOUR)
         before = store.index.files(), store.index.coverage(), store.daily_stats()
@@ -404,8 +404,10 @@ def test_coverage_that_ends_during_a_rebuild_has_ended(
     store: ibt.Store, fake_capture: type[FakeCapture], meanwhile: Callable[..., None]
 ) -> None:
     capture = fake_capture(store.root, store.index, AAPL)
-    capture.say(StreamStatus.SUBSCRIBED, T0)
-    meanwhile(lambda: capture.say(StreamStatus.DISCONNECTED, T0 + HOUR, "connection lost"))
+    capture.report_status(StreamStatus.SUBSCRIBED, T0)
+    meanwhile(
+        lambda: capture.report_status(StreamStatus.DISCONNECTED, T0 + HOUR, "connection lost")
+    )
     store.rebuild_index(progress=False)
     rows = [(row.start_ns, row.end_ns, row.state) for row in store.index.coverage()]
     assert rows == [(T0, T0 + HOUR, "captured"), (T0 + HOUR, None, "disconnected")]

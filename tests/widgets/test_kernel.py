@@ -15,8 +15,8 @@ from ipywidgets.embed import dependency_state
 
 import ibticks as ibt
 from ibticks.coverage import StreamStatus
+from ibticks.testing import FakeCapture
 from ibticks.widgets import CaptureStatus, LiveView, StoreBrowser
-from tests.captures import FakeCapture
 
 from .jupyterlab import until
 
@@ -55,7 +55,7 @@ def ticking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ibt.Store]:
         for contract in (1, 2):
             write(contract, 100.0)
         capture = FakeCapture(store.root, store.index, 1)
-        capture.say(StreamStatus.SUBSCRIBED, time.time_ns())
+        capture.report_status(StreamStatus.SUBSCRIBED, time.time_ns())
         thread = threading.Thread(target=tick_on)
         thread.start()
         yield store

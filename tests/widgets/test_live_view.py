@@ -26,7 +26,7 @@ from .jupyterlab import until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.captures import FakeCapture
+    from ibticks.testing import FakeCapture
     from tests.widgets.jupyterlab import Sheet
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "04_live_view.ipynb"
@@ -262,7 +262,7 @@ def fed(store: ibt.Store, fake_capture: type[FakeCapture]) -> Iterator[FakeCaptu
     """A capture of the trades of TWO, whose status the test sets."""
     store.add_contract(2, "TWO")
     running = fake_capture(store.root, store.index, 2)
-    running.say(StreamStatus.SUBSCRIBED, time.time_ns())
+    running.report_status(StreamStatus.SUBSCRIBED, time.time_ns())
     running.tick(time.time_ns())
     yield running
     running.kill()
@@ -287,13 +287,13 @@ def test_badge_shows_the_condition_of_the_feed(
 ) -> None:
     view = view_of("TWO", "last", "1h")
     until(lambda: facts(view).get("state") == "live")
-    fed.say(status, time.time_ns(), reason, code)
+    fed.report_status(status, time.time_ns(), reason, code)
     until(lambda: facts(view).get("state") == state)
     (stream,) = facts(view)["streams"]
     assert (stream["condition"], stream["code"]) == (state, code)
     assert abs(stream["since"] - time.time()) < 60
     assert stream["next_open"] == (4_102_444_800 if state == "closed" else None)
-    fed.say(StreamStatus.RESTORED, time.time_ns())
+    fed.report_status(StreamStatus.RESTORED, time.time_ns())
     until(lambda: facts(view).get("state") == "live")
 
 
@@ -312,10 +312,10 @@ def test_badge_shows_the_worst_stream(
     fake_capture: type[FakeCapture],
 ) -> None:
     quotes = fake_capture(store.root, store.index, 2, "bid_ask")
-    quotes.say(StreamStatus.SUBSCRIBED, time.time_ns())
+    quotes.report_status(StreamStatus.SUBSCRIBED, time.time_ns())
     view = view_of("TWO", ["last", "bid_ask"], "1h")
     until(lambda: facts(view).get("state") == "live")
-    fed.say(StreamStatus.NOT_PERMITTED, time.time_ns(), "no permission", 354)
+    fed.report_status(StreamStatus.NOT_PERMITTED, time.time_ns(), "no permission", 354)
     until(lambda: facts(view).get("state") == "not permitted")
     assert [stream["condition"] for stream in facts(view)["streams"]] == ["live", "not permitted"]
     quotes.kill()
@@ -357,7 +357,7 @@ import ibticks as ibt
 from ibticks.coverage import StreamStatus, closed_reason
 from ibticks.widgets import LiveView
 sys.path.insert(0, REPOSITORY)
-from tests.captures import FakeCapture
+from ibticks.testing import FakeCapture
 scratch = tempfile.TemporaryDirectory(prefix="ibt")
 os.chmod(scratch.name, 0o711)
 os.environ |= {"IBTICKS_PGDATA": scratch.name + "/pg", "IBTICKS_DSN": ""}
@@ -378,7 +378,7 @@ store.write(
     contract_id=1, tick_type="last",
 )
 capture = FakeCapture(store.root, store.index, 1)
-capture.say(StreamStatus.SUBSCRIBED, time.time_ns())
+capture.report_status(StreamStatus.SUBSCRIBED, time.time_ns())
 capture.tick(time.time_ns())
 view = LiveView(store.live("ONE", "last", buffer="10m"), window="5m", tz="America/New_York")
 view
@@ -406,8 +406,8 @@ def test_each_condition_in_light_and_dark_themes(
     def note() -> str:
         return root.locator(".ibt-note").inner_text()
 
-    def say(status: str, reason: str, code: int | None = None) -> None:
-        call = f"capture.say(StreamStatus.{status}, time.time_ns(), {reason}, {code})"
+    def report_status(status: str, reason: str, code: int | None = None) -> None:
+        call = f"capture.report_status(StreamStatus.{status}, time.time_ns(), {reason}, {code})"
         notebook.value(call)
 
     def picture(name: str) -> None:
@@ -440,13 +440,13 @@ def test_each_condition_in_light_and_dark_themes(
         ("not permitted", ("NOT_PERMITTED", "'no permission'", 10189), "(10189)"),
         ("closed", ("SESSION_CLOSED", "closed_reason(4102444800 * 10**9)"), "opens at 2099-12-31"),
     ):
-        say(*arguments)
+        report_status(*arguments)
         wait_for(f"root => root.dataset.state === '{name}'")
         assert badge() == name.upper()
         assert words in note()
         assert "America/New_York" in note(), "times have a zone"
         picture(name.replace(" ", "-"))
-    say("RESTORED", "''")
+    report_status("RESTORED", "''")
     wait_for("root => root.dataset.state === 'live'")
     notebook.value("capture.kill()")
     wait_for("root => root.dataset.state === 'no capture'")

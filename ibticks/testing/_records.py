@@ -1,0 +1,111 @@
+"""Records of the index, with plausible values, for tests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ibticks.config import HOUR_NS
+from ibticks.index import Block, CoverageRecord, FileRecord
+
+if TYPE_CHECKING:
+    from ibticks.coverage import CoverageState
+
+__all__ = ["RECORDS_START_NS", "make_coverage_record", "make_file_record"]
+
+RECORDS_START_NS: Final = 1_736_467_200_000_000_000
+"""2025-01-10 00:00 UTC, the hour 0 of :func:`make_file_record`."""
+
+
+def make_file_record(
+    hour: int = 0,
+    contract_id: int = 265598,
+    tick_type: str = "last",
+    *,
+    sealed: bool = True,
+    blocks: int = 2,
+    **changes: Any,
+) -> FileRecord:
+    """Make the record of an hour file.
+
+    Parameters
+    ----------
+    hour : int
+        Hours after 2025-01-10 00:00 UTC.
+    contract_id : int
+    tick_type : str
+    sealed : bool
+    blocks : int
+        Number of blocks.
+    **changes
+        Other fields of the record.
+
+    Returns
+    -------
+    FileRecord
+
+    Examples
+    --------
+    >>> make_file_record(14, ticks=3).path
+    '265598/last/0014_ticks.pb'
+    """
+    hour_ns = RECORDS_START_NS + hour * HOUR_NS
+    values: dict[str, Any] = {
+        "path": f"{contract_id}/{tick_type}/{hour:04d}_ticks.pb",
+        "contract_id": contract_id,
+        "tick_type": tick_type,
+        "hour_ns": hour_ns,
+        "start_ns": hour_ns + 1_000_000_001,
+        "end_ns": hour_ns + 3_599_000_000_001,
+        "size": 4096 + hour,
+        "messages": 12,
+        "ticks": 10,
+        "sealed": sealed,
+        "crc32c": 0xE3069283 if sealed else None,
+        "first_tick_ns": hour_ns + 1_000_000_001,
+        "last_tick_ns": hour_ns + 3_599_000_000_001,
+        "first_sequence": 1,
+        "last_sequence": 2**64 - 1,
+        "min_price": 236.5,
+        "max_price": 237.1,
+        "sum_price": 2368.1,
+        "priced_ticks": 10,
+        "volume": 700.0,
+        "notional": 165_767.3,
+        "blocks": tuple(
+            Block(256 + 1000 * n, 1000, 1000, 5, hour_ns, hour_ns, hour_ns + n, 2**32 - 1)
+            for n in range(blocks)
+        ),
+    }
+    return FileRecord(**{**values, **changes})
+
+
+def make_coverage_record(
+    start_ns: int,
+    end_ns: int | None = None,
+    state: CoverageState | str = "captured",
+    reason: str = "",
+    contract_id: int = 265598,
+    tick_type: str = "last",
+) -> CoverageRecord:
+    """Make the record of a coverage interval.
+
+    Parameters
+    ----------
+    start_ns : int
+        UTC nanoseconds.
+    end_ns : int, optional
+        UTC nanoseconds; by default the interval lasts.
+    state, reason : str
+    contract_id : int
+    tick_type : str
+
+    Returns
+    -------
+    CoverageRecord
+
+    Examples
+    --------
+    >>> make_coverage_record(RECORDS_START_NS).state
+    'captured'
+    """
+    return CoverageRecord(contract_id, tick_type, start_ns, end_ns, str(state), reason)

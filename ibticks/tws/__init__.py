@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from ibticks._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from ibticks.tws._client import NO_TICKS, Client, TickSink, TwsEvents, make_contract
+    from ibticks.tws._client import Client, make_contract
     from ibticks.tws._error_codes import Action, Outages, find_code
+    from ibticks.tws._events import NO_TICKS, TickSink, TwsEvents
     from ibticks.tws._trading_hours import TradingHours, parse_trading_hours
     from ibticks.tws._transport import gateway_address, parse_address
 

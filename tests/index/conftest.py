@@ -15,21 +15,18 @@ import psycopg
 import pytest
 
 from ibticks.index import (
-    Block,
     ContractRecord,
     CoverageRecord,
     FileRecord,
     PostgresIndex,
 )
+from ibticks.testing import make_coverage_record, make_file_record
 from tests.servers import open_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.servers import PostgresServer
-
-HOUR_NS = 3_600_000_000_000
-DAY = 1_736_467_200_000_000_000  # 2025-01-10 00:00 UTC
 
 
 @pytest.fixture(scope="session")
@@ -119,46 +116,7 @@ def outage(dsn: str, admin: psycopg.Connection[tuple[Any, ...]]) -> Callable[...
 @pytest.fixture(scope="session")
 def make_file() -> Callable[..., FileRecord]:
     """Make a file record: hour 0 is 2025-01-10 00:00 UTC."""
-
-    def make(
-        hour: int = 0,
-        contract_id: int = 265598,
-        tick_type: str = "last",
-        sealed: bool = True,
-        blocks: int = 2,
-        **changes: Any,
-    ) -> FileRecord:
-        hour_ns = DAY + hour * HOUR_NS
-        values = {
-            "path": f"{contract_id}/{tick_type}/{hour:04d}_ticks.pb",
-            "contract_id": contract_id,
-            "tick_type": tick_type,
-            "hour_ns": hour_ns,
-            "start_ns": hour_ns + 1_000_000_001,
-            "end_ns": hour_ns + 3_599_000_000_001,
-            "size": 4096 + hour,
-            "messages": 12,
-            "ticks": 10,
-            "sealed": sealed,
-            "crc32c": 0xE3069283 if sealed else None,
-            "first_tick_ns": hour_ns + 1_000_000_001,
-            "last_tick_ns": hour_ns + 3_599_000_000_001,
-            "first_sequence": 1,
-            "last_sequence": 2**64 - 1,
-            "min_price": 236.5,
-            "max_price": 237.1,
-            "sum_price": 2368.1,
-            "priced_ticks": 10,
-            "volume": 700.0,
-            "notional": 165_767.3,
-            "blocks": tuple(
-                Block(256 + 1000 * n, 1000, 1000, 5, hour_ns, hour_ns, hour_ns + n, 2**32 - 1)
-                for n in range(blocks)
-            ),
-        }
-        return FileRecord(**{**values, **changes})
-
-    return make
+    return make_file_record
 
 
 @pytest.fixture(scope="session")
@@ -168,17 +126,8 @@ def aapl() -> ContractRecord:
 
 @pytest.fixture(scope="session")
 def make_interval() -> Callable[..., CoverageRecord]:
-    def make(
-        start: int,
-        end: int | None = None,
-        state: str = "captured",
-        reason: str = "",
-        contract_id: int = 265598,
-        tick_type: str = "last",
-    ) -> CoverageRecord:
-        return CoverageRecord(contract_id, tick_type, start, end, state, reason)
-
-    return make
+    """Make a coverage record."""
+    return make_coverage_record
 
 
 @pytest.fixture

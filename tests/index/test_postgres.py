@@ -342,7 +342,7 @@ def test_an_open_interval_is_ended(
     assert index.coverage() == [make_interval(DAY, DAY + 9)]
 
 
-@pytest.mark.parametrize("wrong", [{"end": DAY - 1}, {"state": "asleep"}])
+@pytest.mark.parametrize("wrong", [{"end_ns": DAY - 1}, {"state": "asleep"}])
 def test_invalid_intervals_raise(
     index: PostgresIndex, make_interval: Callable[..., CoverageRecord], wrong: dict[str, Any]
 ) -> None:

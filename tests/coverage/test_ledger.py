@@ -229,7 +229,7 @@ def test_a_day(fake_capture: type[FakeCapture], root: Path, index: MemoryIndex) 
     capture = fake_capture(root, index, AAPL)
     capture.report_status(StreamStatus.SUBSCRIBED, T0)
     capture.tick(T0 + 5)
-    capture.report_status(StreamStatus.SUBSCRIBED, T0 + 7, "said again")
+    capture.report_status(StreamStatus.SUBSCRIBED, T0 + 7, "repeated")
     capture.report_status(
         StreamStatus.DISCONNECTED, T0 + 10, "connection between TWS and IB lost", 1100
     )

@@ -88,7 +88,7 @@ def columns(**values: Any) -> TickColumns:
     return TickColumns(rows, table)
 
 
-def listed(ticks: TickColumns, name: str) -> list[Any]:
+def values_of(ticks: TickColumns, name: str) -> list[Any]:
     column = ticks.columns[name]
     valid = np.ones(ticks.rows, bool) if column.valid is None else column.valid
     pairs = zip(column.values.tolist(), valid, strict=True)
@@ -104,10 +104,10 @@ def test_each_side_of_a_quote_is_absent_by_itself() -> None:
             ask_size=[5.0, 5.0, 0.0, 2.0, None],
         )
     )
-    assert listed(ticks, "bid_price") == [10.0, None, 10.0, -1.0, None]
-    assert listed(ticks, "bid_size") == [5.0, None, None, 3.0, 0.0]
-    assert listed(ticks, "ask_price") == [10.5, 10.5, None, -0.5, -1.0]
-    assert listed(ticks, "ask_size") == [5.0, 5.0, None, 2.0, None]
+    assert values_of(ticks, "bid_price") == [10.0, None, 10.0, -1.0, None]
+    assert values_of(ticks, "bid_size") == [5.0, None, None, 3.0, 0.0]
+    assert values_of(ticks, "ask_price") == [10.5, 10.5, None, -0.5, -1.0]
+    assert values_of(ticks, "ask_size") == [5.0, 5.0, None, 2.0, None]
 
 
 def test_a_halt_is_unchanged() -> None:
@@ -119,9 +119,9 @@ def test_unset_trades_and_mid_points_are_absent() -> None:
     ticks = mask_absent_values(
         columns(price=[10.0, sys.float_info.max], size=[2147483647, 5], mid_price=[np.nan, 0.0])
     )
-    assert listed(ticks, "price") == [10.0, None]
-    assert listed(ticks, "size") == [None, 5.0]
-    assert listed(ticks, "mid_price") == [None, 0.0]
+    assert values_of(ticks, "price") == [10.0, None]
+    assert values_of(ticks, "size") == [None, 5.0]
+    assert values_of(ticks, "mid_price") == [None, 0.0]
 
 
 def test_prices_without_a_size_column_are_present() -> None:

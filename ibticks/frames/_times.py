@@ -149,7 +149,7 @@ def _read(name: str, row: int, value: Any) -> _Read:
             return None
         nanoseconds = value.astype("datetime64[ns]")
         if nanoseconds.astype(value.dtype) != value:
-            raise _time_outside_int64(name, row)
+            raise _outside_int64(name, row)
         return int(nanoseconds.astype(np.int64)), False
     if isinstance(value, float) and value != value:
         return None
@@ -174,16 +174,16 @@ def _text(value: _Read) -> str | None:
 
 def _checked(name: str, row: int, time_ns: int) -> int:
     if time_ns not in _INT64:
-        raise _time_outside_int64(name, row)
+        raise _outside_int64(name, row)
     return time_ns
 
 
-def _time_outside_int64(name: str, row: int) -> InputError:
+def _outside_int64(name: str, row: int | None = None) -> InputError:
+    place = f"column {name!r} has" if row is None else f"column {name!r}, row {row}:"
     return InputError(
-        f"column {name!r}, row {row}: a time outside 1677-09-21 to 2262-04-11, which nanoseconds "
-        "in 64 bits cannot say",
+        f"{place} a time outside 1677-09-21 to 2262-04-11, which nanoseconds in 64 bits cannot say",
         column=name,
-        row=row,
+        **({} if row is None else {"row": row}),
     )
 
 
@@ -458,14 +458,6 @@ def _scaled(
 
 def _mask_or_none(valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_] | None:
     return None if bool(valid.all()) else valid
-
-
-def _outside_int64(name: str) -> InputError:
-    return InputError(
-        f"column {name!r} has a time outside 1677-09-21 to 2262-04-11, which nanoseconds in 64 "
-        f"bits cannot say",
-        column=name,
-    )
 
 
 def check_time_of_day(column: pa.ChunkedArray, name: str, unit: TimeUnit | None = None) -> None:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from ibticks.capture._maintenance import HourCompressor, HourPruner
 from ibticks.capture._queued_index import QueuedIndex
@@ -50,17 +50,10 @@ _RESTART_SECONDS: Final = 1.0
 _CLOCK_STEP_SECONDS: Final = 1.0
 
 
-class Stoppable(Protocol):
-    """The one method of a capture that a shutdown needs."""
-
-    def stop(self) -> None:
-        """Stop it; a second call during the first one waits for it."""
+_running: Final[set[Capture]] = set()
 
 
-_running: Final[set[Stoppable]] = set()
-
-
-def stop_with_kernel(capture: Stoppable) -> None:
+def stop_with_kernel(capture: Capture) -> None:
     """Stop a capture when the kernel of this process is shut down, restarted or terminated.
 
     The shutdown request arrives in the control thread, while a cell may be busy. ``atexit`` would
@@ -75,7 +68,7 @@ def stop_with_kernel(capture: Stoppable) -> None:
         _hook(kernel)
 
 
-def unregister(capture: Stoppable) -> None:
+def unregister(capture: Capture) -> None:
     """Remove a capture that has stopped."""
     _running.discard(capture)
 

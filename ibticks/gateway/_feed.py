@@ -48,7 +48,8 @@ def merged(
     >>> merged([(np.array([1, 4, 6]), False), (np.array([2, 4]), True)], 10)
     array([0, 1, 0, 1])
     """
-    # Past the last row seen of a stream that goes on, one of its own may come first.
+    # After the last known row of a stream that continues, its next row may be earlier than those
+    # of the other streams.
     bounds = [int(times[-1]) for times, more in windows if more and len(times)]
     parts = [times for times, _ in windows]
     if bounds:

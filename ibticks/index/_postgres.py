@@ -166,7 +166,7 @@ class PostgresIndex(QueryMethods, IndexWrites):
     ) -> dict[StreamKey, tuple[int, int]]:
         """Return the times of the first and the last tick in the sealed files of each stream."""
         where, values = _stream_conditions(contract_ids, tick_types)
-        where += ["sealed", "first_tick_ns IS NOT NULL"]
+        where += ["sealed", "first_tick_ns IS NOT NULL", "last_tick_ns IS NOT NULL"]
         query = (
             "SELECT contract_id, tick_type, min(first_tick_ns), max(last_tick_ns) FROM tick_files "
             f"{_where(where)} GROUP BY contract_id, tick_type"

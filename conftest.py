@@ -16,6 +16,8 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytest_plugins = ["ibticks.testing.plugin"]
+
 # How long an example takes says how busy the machine is, and nothing about the code.
 settings.register_profile("ibticks", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ibticks")

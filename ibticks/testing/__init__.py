@@ -1,7 +1,8 @@
-"""Fakes, fixtures and strategies of the tests of ibticks, for packages built on it.
+"""Fakes, fixtures, strategies and contracts for the tests of packages built on ibticks.
 
 :class:`FakeCapture` stores ticks and statuses without IB; :func:`open_sample_store`,
-:func:`make_file_record` and :func:`make_coverage_record` make data. ``ibticks.testing.plugin`` has
+:func:`make_file_record` and :func:`make_coverage_record` make data. :class:`IndexContract` holds
+the tests that every index passes. ``ibticks.testing.plugin`` has
 the pytest fixtures ``ibticks_store``, ``ibticks_sample_store`` and ``ibticks_gateway``.
 ``ibticks.testing.strategies`` has hypothesis strategies for v2 messages, protobuf messages and
 their encodings; ``ibticks.testing.wire`` writes the protobuf wire format byte by byte.
@@ -23,11 +24,13 @@ from ibticks._lazy import lazy_exports
 if TYPE_CHECKING:
     from ibticks.testing import plugin, strategies, wire
     from ibticks.testing._fake_capture import FakeCapture
+    from ibticks.testing._index_contract import IndexContract
     from ibticks.testing._records import make_coverage_record, make_file_record
     from ibticks.testing._samples import open_sample_store
 
 __all__ = [
     "FakeCapture",
+    "IndexContract",
     "make_coverage_record",
     "make_file_record",
     "open_sample_store",

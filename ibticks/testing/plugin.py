@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ibticks_gateway", "ibticks_sample_store", "ibticks_store"]
 
+# A failed test of a contract shows the values that it compared.
+pytest.register_assert_rewrite("ibticks.testing._index_contract", "ibticks.testing._store_contract")
+
 
 @pytest.fixture
 def ibticks_store(tmp_path: Path) -> Iterator[Store]:

@@ -12,6 +12,7 @@ from ibticks.capture import _queued_index
 from ibticks.capture._queued_index import QueuedIndex
 from ibticks.errors import IndexUnavailableError, StorageFullError, TickIndexError
 from ibticks.index import ContractRecord, CoverageRecord, FileRecord, IndexChange, MemoryIndex
+from ibticks.testing import IndexContract
 from tests.capture_checks import until
 
 if TYPE_CHECKING:
@@ -77,6 +78,16 @@ def queued(
     index.problem = None
     made.close()
     assert not made._thread.is_alive()
+
+
+class TestQueuedIndex(IndexContract):
+    @pytest.fixture
+    def index(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[QueuedIndex]:
+        # A read waits for the writes before it, however busy the machine is.
+        monkeypatch.setattr(_queued_index, "_WRITE_WAIT_SECONDS", 60.0)
+        made = QueuedIndex(MemoryIndex(), lambda where, error: pytest.fail(f"{where}: {error}"))
+        yield made
+        made.close()
 
 
 def test_put_files_returns_after_a_healthy_index_has_them(

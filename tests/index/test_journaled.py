@@ -31,6 +31,7 @@ from ibticks.index import (
     write_catalogue,
 )
 from ibticks.index._journal import Journal
+from ibticks.testing import IndexContract
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -75,6 +76,28 @@ def open_(
 
     yield start
     for index in opened:
+        index.close()
+
+
+class TestJournaledIndex(IndexContract):
+    """With a server that answers."""
+
+    @pytest.fixture
+    def index(self, open_: Callable[..., JournaledIndex]) -> JournaledIndex:
+        return open_()
+
+
+@pytest.mark.filterwarnings("ignore::ibticks.errors.IndexAwayWarning")
+class TestJournaledIndexAway(IndexContract):
+    """Without a server: the journal takes the writes and answers the reads."""
+
+    @pytest.fixture
+    def index(self, tmp_path: Path) -> Iterator[JournaledIndex]:
+        def fail(timeout_seconds: float) -> PostgresIndex:
+            raise IndexUnavailableError("no server")
+
+        index = JournaledIndex(fail, tmp_path / "index.json", tmp_path / "index.journal")
+        yield index
         index.close()
 
 

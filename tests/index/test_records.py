@@ -13,6 +13,7 @@ import ibticks.index
 from ibticks.index import ContractRecord, CoverageRecord, FileRecord, MemoryIndex
 from ibticks.index._memory import daily_statistics, may_contain, utc_date
 from ibticks.index._records import dump_json
+from ibticks.testing import IndexContract
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,28 +65,6 @@ def test_contracts_and_intervals_survive_json(
     assert CoverageRecord.from_dict(json.loads(dump_json(interval.to_dict()))) == interval
 
 
-def test_statistics_of_a_day(make_file: Callable[..., FileRecord]) -> None:
-    early = make_file(0, sum_price=10.0, priced_ticks=4, volume=2.0, notional=9.0, min_price=1.0)
-    late = make_file(23, sum_price=2.0, priced_ticks=2, volume=1.0, notional=3.0, max_price=None)
-    next_day = make_file(24, volume=0.0, notional=0.0, sum_price=None, priced_ticks=0)
-    first, second = daily_statistics([next_day, late, early])
-    assert (first.date, first.files, first.ticks, first.messages) == ("2025-01-10", 2, 20, 24)
-    assert (first.avg_price, first.volume, first.vwap) == (2.0, 3.0, 4.0)
-    assert (first.min_price, first.max_price) == (1.0, 237.1)
-    assert (first.first_tick_ns, first.last_tick_ns) == (early.first_tick_ns, late.last_tick_ns)
-    assert (second.date, second.avg_price, second.volume, second.vwap) == (
-        "2025-01-11", None, 0.0, None,
-    )  # fmt: skip
-
-
-def test_backfilled_files_do_not_count(make_file: Callable[..., FileRecord]) -> None:
-    live = make_file(13)
-    beside = make_file(13, path="265598/last/0013-backfill_ticks.pb", ticks=999)
-    assert [file.backfilled for file in (live, beside)] == [False, True]
-    assert daily_statistics([live, beside]) == daily_statistics([live])
-    assert daily_statistics([beside]) == []
-
-
 def test_days_are_utc_days() -> None:
     assert utc_date(DAY) == "2025-01-10"
     assert utc_date(DAY - 1) == "2025-01-09"
@@ -102,6 +81,12 @@ def test_may_contain(make_file: Callable[..., FileRecord]) -> None:
     assert may_contain(being_written, None, hour + 1)
     assert may_contain(being_written, hour + 99 * HOUR_NS, None)
     assert not may_contain(being_written, hour + 9, hour + 9)
+
+
+class TestMemoryIndex(IndexContract):
+    @pytest.fixture
+    def index(self) -> MemoryIndex:
+        return MemoryIndex()
 
 
 def test_a_copy_of_a_memory_index_is_independent(

@@ -43,6 +43,7 @@ _SLOW_FILES = (
         "tests/notebook/*",
         "tests/cli/*",
         "tests/test_readme.py",
+        "tests/testing/test_documentation.py",
         "tests/test_typing.py",
     ),
     *("*/test_kill*.py", "*/test_disk_full.py", "*/test_processes.py", "*/test_users.py"),

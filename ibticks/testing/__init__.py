@@ -1,11 +1,12 @@
 """Fakes, fixtures, strategies and contracts for the tests of packages built on ibticks.
 
 :class:`FakeCapture` stores ticks and statuses without IB; :func:`open_sample_store`,
-:func:`make_file_record` and :func:`make_coverage_record` make data. :class:`IndexContract` holds
-the tests that every index passes. ``ibticks.testing.plugin`` has
-the pytest fixtures ``ibticks_store``, ``ibticks_sample_store`` and ``ibticks_gateway``.
-``ibticks.testing.strategies`` has hypothesis strategies for v2 messages, protobuf messages and
-their encodings; ``ibticks.testing.wire`` writes the protobuf wire format byte by byte.
+:func:`make_file_record` and :func:`make_coverage_record` make data. :class:`IndexContract` and
+:class:`StoreContract` hold the tests that every index and every store pass.
+``ibticks.testing.plugin`` has the pytest fixtures ``ibticks_store``, ``ibticks_sample_store`` and
+``ibticks_gateway``. ``ibticks.testing.strategies`` has hypothesis strategies for v2 messages,
+protobuf messages and their encodings; ``ibticks.testing.wire`` writes the protobuf wire format byte
+by byte. The page ``docs/testing.md`` has an example of each.
 A ``conftest.py`` in the root folder of a project loads the fixtures (``pip install pytest``)::
 
     pytest_plugins = ["ibticks.testing.plugin"]
@@ -27,10 +28,12 @@ if TYPE_CHECKING:
     from ibticks.testing._index_contract import IndexContract
     from ibticks.testing._records import make_coverage_record, make_file_record
     from ibticks.testing._samples import open_sample_store
+    from ibticks.testing._store_contract import StoreContract
 
 __all__ = [
     "FakeCapture",
     "IndexContract",
+    "StoreContract",
     "make_coverage_record",
     "make_file_record",
     "open_sample_store",

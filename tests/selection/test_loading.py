@@ -359,36 +359,6 @@ def test_damage_is_left_out_reported_and_in_the_metadata(
 # -- messages --------------------------------------------------------------------------------------
 
 
-def message(kind: str, time: str, stream_id: str = "1_last", **data: Any) -> dict[Any, Any]:
-    return {"type": kind, "stream_id": stream_id, "timestamp": time, "data": data}
-
-
-def test_messages_come_by_time_over_all_streams(store: ibt.Store) -> None:
-    finished: dict[str, Any] = {"reason": "stopped", "total_ticks": 1, "duration_seconds": 4200.5}
-    details = [
-        message("info", "2025-01-10T14:00:00.000000Z", status="subscribed"),
-        message("error", "2025-01-10T14:30:00.000000Z", code="200", message="no", recoverable=True),
-        message("info", "2025-01-10T14:30:00.000000Z", "2_bid_ask", status="quiet"),
-        message("complete", "2025-01-10T15:10:00.000000Z", **finished),
-    ]
-    tick = message(
-        "tick", "2025-01-10T14:20:00.000000Z", contract_id=1, tick_type="last", price=1.5, size=2.0
-    )
-    with store.writer(1, "last") as last, store.writer(2, "bid_ask") as quotes:
-        for value in (details[0], details[1], tick, details[3]):
-            last.append(value)
-        quotes.append(details[2])
-    actual = list(store.select([1, 2]).messages())
-    assert actual == details
-    assert list(store.select(1).messages(ticks=True)) == [details[0], tick, details[1], details[3]]
-    part = store.select([1, 2], start="2025-01-10T14:30Z", end="2025-01-10T15:10Z")
-    assert list(part.messages()) == details[1:3]
-    assert list(store.select(2).messages()) == details[2:3]
-    # Messages are no ticks.
-    assert store.select(1).to_polars().height == store.select(1).count() == 1
-    assert store.select(1, start="2025-01-10T14:25Z", end="2025-01-10T15:00Z").count() == 0
-
-
 # -- what a notebook shows -------------------------------------------------------------------------
 
 

@@ -133,20 +133,6 @@ def test_the_dsn_of_the_environment(
         assert store.index.describe().startswith("PostgreSQL")
 
 
-def test_reopening_reads_written_ticks(tmp_path: Path, database: str) -> None:
-    with ibt.open(tmp_path, dsn=database) as store:
-        store.add_contract(265598, "AAPL", exchange="SMART")
-        store.add_contract(265598, "AAPL", currency="USD")  # fills in what was not known
-        assert store.write(ticks(), contract_id=265598, tick_type="last") == 3
-        contents, files = store.contents(), store.index.files()
-    with ibt.open(tmp_path, dsn=database, create=False) as store:
-        assert (store.contents(), store.index.files()) == (contents, files)
-        assert store.contracts() == [ContractRecord(265598, "AAPL", "SMART", "USD")]
-        (content,) = contents
-        assert (content.files, content.ticks, content.symbol) == (1, 3, "AAPL")
-        assert (content.first_ns, content.last_ns) == (NOON, NOON + 120 * 10**9)
-
-
 def test_processes_create_a_store_concurrently(tmp_path: Path) -> None:
     from ibticks.store._open import identify
 
@@ -506,17 +492,3 @@ def test_two_processes_share_a_store(store: ibt.Store, database: str) -> None:
     assert other.returncode == 0
     assert [(c.tick_type, c.ticks) for c in store.contents()] == [("bid_ask", 1), ("last", 3)]
     store.writer(265598, "bid_ask").close()
-
-
-def test_one_writer_a_stream(store: ibt.Store) -> None:
-    locked = pytest.raises(errors.WriterLockedError, match=f"by process {os.getpid()} on")
-    with store.writer(1, "last"), store.writer(1, "bid_ask"), store.writer(2, "last"), locked:
-        store.writer(1, "last")
-    store.writer(1, "last").close()
-
-
-def test_a_store_opened_twice_in_a_process(store: ibt.Store, database: str) -> None:
-    with ibt.open(store.root, dsn=database) as again:
-        store.write(ticks(), contract_id=1, tick_type="last")
-        assert again.contents() == store.contents() != []
-    assert store.contents() != []

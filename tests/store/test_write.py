@@ -17,39 +17,10 @@ from ibticks.frames import from_arrow
 from ibticks.importing import import_table
 from ibticks.storage import StreamWriter
 from ibticks.store._frame_writer import write_columns
+from ibticks.testing._store_contract import TICKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-TIMES = ["2025-01-10T14:59:59.999999999", "2025-01-10T15:00:00.000000000", "2025-01-10T15:00:00"]
-FRAME = pl.DataFrame(
-    {
-        "timestamp": pl.Series(np.array(TIMES, "datetime64[ns]")).dt.replace_time_zone("UTC"),
-        "price": [1.5, None, 2.5],
-        "size": [100.0, 0.0, 3.25],
-        "exchange": ["ISLAND", "ARCA", None],
-        "conditions": [["T", "I"], [], ["T"]],
-        "sequence": pl.Series([7, 8, None], dtype=pl.UInt64),
-        "past_limit": [True, None, False],
-    }
-)
-
-
-@pytest.mark.parametrize("target", ["polars", "pandas", "arrow", "xarray"])
-def test_a_frame_of_any_library_is_read_back(store: Store, target: str) -> None:
-    assert store.write(FRAME, contract_id=265598, tick_type="last") == 3
-    selection = store.select(265598)
-    first = selection.to_polars()
-    for name in FRAME.columns:
-        assert first[name].to_list() == FRAME[name].to_list(), name
-    frame = getattr(selection, f"to_{target}")()
-    assert store.write(frame) == 3  # contract and tick type are in it
-    doubled = store.select(265598).to_polars()
-    assert doubled.height == 6
-    again = pl.concat([first, first]).sort("timestamp", maintain_order=True)
-    for name in FRAME.columns:
-        if (target, name) != ("xarray", "sequence"):
-            assert doubled[name].to_list() == again[name].to_list(), name
 
 
 def test_a_frame_of_several_streams_is_taken_apart(store: Store, sample_store: Store) -> None:
@@ -68,20 +39,8 @@ def test_a_frame_of_several_streams_is_taken_apart(store: Store, sample_store: S
     assert store.select([8314, 990101], columns=columns).to_polars().equals(frame)
 
 
-def test_rows_out_of_order_are_read_in_order(store: Store) -> None:
-    assert store.write(FRAME.reverse(), contract_id=1, tick_type="last") == 3
-    # Those of one instant in the order in which they were written.
-    assert store.select(1).to_polars()["price"].to_list() == [1.5, 2.5, None]
-
-
-def test_stream_ids(store: Store) -> None:
-    store.write(FRAME, contract_id=1, tick_type="last", stream_id="research")
-    frame = store.select(1, columns=["stream_id"]).to_polars()
-    assert frame["stream_id"].to_list() == ["research"] * 3
-
-
 def test_times_without_a_zone(store: Store) -> None:
-    naive = FRAME.with_columns(pl.col("timestamp").dt.replace_time_zone(None))
+    naive = TICKS.with_columns(pl.col("timestamp").dt.replace_time_zone(None))
     with pytest.raises(errors.NaiveDatetimeError):
         store.write(naive, contract_id=1, tick_type="last")
     store.write(naive, contract_id=1, tick_type="last", tz="America/New_York")
@@ -89,31 +48,26 @@ def test_times_without_a_zone(store: Store) -> None:
     assert str(first) == "2025-01-10 19:59:59.999999+00:00"
 
 
-def test_an_empty_frame(store: Store) -> None:
-    assert store.write(FRAME.clear(), contract_id=1, tick_type="last") == 0
-    assert store.contents() == []
-
-
 @pytest.mark.parametrize(
     ("frame", "options", "error", "says"),
     [
-        (FRAME, {"tick_type": "last"}, errors.InputError, "contract_id="),
-        (FRAME, {"contract_id": 1}, errors.InputError, "tick_type="),
-        (FRAME, {"contract_id": -1, "tick_type": "last"}, errors.InputError, "4294967295"),
-        (FRAME, {"contract_id": 1, "tick_type": "trades"}, errors.UnknownTickTypeError, "all_last"),
+        (TICKS, {"tick_type": "last"}, errors.InputError, "contract_id="),
+        (TICKS, {"contract_id": 1}, errors.InputError, "tick_type="),
+        (TICKS, {"contract_id": -1, "tick_type": "last"}, errors.InputError, "4294967295"),
+        (TICKS, {"contract_id": 1, "tick_type": "trades"}, errors.UnknownTickTypeError, "all_last"),
         (
-            FRAME.rename({"price": "px"}),
+            TICKS.rename({"price": "px"}),
             {"contract_id": 1, "tick_type": "last"},
             errors.UnknownColumnError,
             "px",
         ),
         (
-            FRAME.drop("timestamp"),
+            TICKS.drop("timestamp"),
             {"contract_id": 1, "tick_type": "last"},
             errors.InputError,
             "timestamp",
         ),
-        (FRAME.lazy(), {"contract_id": 1, "tick_type": "last"}, errors.InputError, "collect it"),
+        (TICKS.lazy(), {"contract_id": 1, "tick_type": "last"}, errors.InputError, "collect it"),
         ([1, 2], {"contract_id": 1, "tick_type": "last"}, errors.InputError, "a list"),
     ],
     ids=["contract", "tick type", "negative", "unknown", "column", "no time", "lazy", "list"],
@@ -146,7 +100,7 @@ def test_no_writer_for_an_invalid_contract(store: Store, contract_id: Any) -> No
 def test_numbers_of_numpy(store: Store) -> None:
     store.add_contract(np.int64(265598), "AAPL")
     with store.writer(np.uint32(265598), "last") as writer:
-        assert writer.write(from_arrow(FRAME, contract_id=265598, tick_type="last")) == 3
+        assert writer.write(from_arrow(TICKS, contract_id=265598, tick_type="last")) == 3
     assert store.select("AAPL").count() == 3
 
 
@@ -179,46 +133,9 @@ def test_a_zone_is_read_the_same_way_everywhere(
 TRADE: dict[str, Any] = {"contract_id": 1, "tick_type": "last"}
 
 
-@pytest.mark.parametrize("target", ["polars", "pandas", "arrow", "xarray"])
-def test_duplicates_are_skipped_or_kept(store: Store, target: str) -> None:
-    store.write(FRAME, **TRADE)
-    frame = getattr(store.select(1), f"to_{target}")()
-    assert store.write(frame, duplicates="skip") == 0
-    assert store.write(frame, duplicates="keep") == 3
-    assert store.write(frame, duplicates="skip") == 0
-    assert store.select(1).count() == 6
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "added"),
-    [
-        ([0, 1], [1, 2], 1),
-        ([2, 1, 0], [0, 1, 2], 0),
-        ([0], [0, 0, 0], 2),
-        ([0, 0, 0], [0], 0),
-        ([], [0, 1, 2], 3),
-    ],
-    ids=["overlap", "order", "repeated", "repeated before", "all new"],
-)
-def test_only_new_ticks_are_written(
-    store: Store, first: list[int], second: list[int], added: int
-) -> None:
-    store.write(FRAME[first], **TRADE)
-    assert store.write(FRAME[second], **TRADE, duplicates="skip", stream_id="other") == added
-    assert store.select(1).count() == len(first) + added
-    assert store.write(FRAME[second], **TRADE, duplicates="skip") == 0
-
-
-def test_duplicates_of_several_streams(store: Store) -> None:
-    frame = FRAME.with_columns(contract_id=pl.Series([1, 2, 1]), tick_type=pl.lit("last"))
-    assert store.write(frame[:2]) == 2
-    assert store.write(frame, duplicates="skip") == 1
-    assert [(c.contract_id, c.ticks) for c in store.contents()] == [(1, 2), (2, 1)]
-
-
 def test_duplicates_are_kept_or_skipped(store: Store) -> None:
     with pytest.raises(errors.InputError, match=r"'keep' .* 'skip'"):
-        store.write(FRAME, **TRADE, duplicates="drop")  # type: ignore[arg-type]
+        store.write(TICKS, **TRADE, duplicates="drop")  # type: ignore[arg-type]
     assert store.contents() == []
 
 
@@ -260,7 +177,7 @@ def test_an_interrupted_write_reports_its_progress(
 
 
 def test_a_write_to_a_stream_in_use_reports_its_progress(store: Store) -> None:
-    frame = FRAME.with_columns(contract_id=pl.Series([1, 2, 3]), tick_type=pl.lit("last"))
+    frame = TICKS.with_columns(contract_id=pl.Series([1, 2, 3]), tick_type=pl.lit("last"))
     with (
         store.writer(2, "last"),
         pytest.raises(errors.WriterLockedError, match="; 1 of 3 ticks were written") as caught,

@@ -112,6 +112,8 @@ class Gateway(Faults):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._server: asyncio.Server | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self._is_closing = False
         # The port, bound but not listened on, while no client may connect.
         self._listening: socket.socket | None = None
 
@@ -284,6 +286,7 @@ class Gateway(Faults):
                     connection.abort()
             self.drop(lose=lose)
 
+        self._call(self._stop_accepting)
         self._call(run)
 
     def reopen(self) -> None:
@@ -331,24 +334,44 @@ class Gateway(Faults):
         return listening
 
     def _reopen(self) -> None:
+        if self._is_closing:
+            return
         listening, self._listening = self._listening, None
         if listening is not None:
             # A client that connects from here on is accepted, if not at once.
             listening.listen(_BACKLOG)
-            task = asyncio.get_running_loop().create_task(self._serve(listening))
-            self._serving.add(task)
-            task.add_done_callback(self._serving.discard)
+            self._starting = asyncio.get_running_loop().create_task(self._serve(listening))
 
     async def _serve(self, listening: socket.socket) -> None:
         self._server = await asyncio.start_server(self._accept, sock=listening, backlog=_BACKLOG)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_closing:
+            writer.transport.abort()
+            return
         connection = Connection(self._state, next(self._numbers), reader, writer)
         task = asyncio.get_running_loop().create_task(connection.run())
         self._serving.add(task)
         task.add_done_callback(self._serving.discard)
 
+    def _stop_accepting(self) -> None:
+        """Leave clients that connect from here on in the backlog.
+
+        To be called a round of the loop before the server is closed. The server has a task for each
+        connection that it accepts, and that task leaves the socket open if the server is closed, or
+        the task cancelled, before it has begun.
+        """
+        if self._server is not None:
+            loop = asyncio.get_running_loop()
+            for listening in self._server.sockets:
+                loop.remove_reader(listening)
+
     async def _stop(self) -> None:
+        self._is_closing = True
+        if self._starting is not None:
+            await asyncio.wait([self._starting])
+        self._stop_accepting()
+        await asyncio.sleep(0)
         if self._server is not None:
             self._server.close()
         if self._listening is not None:

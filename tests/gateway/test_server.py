@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import socket
 import threading
 import time
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -376,6 +379,66 @@ def test_close_stops_all_threads_and_sockets(ticks: Replay) -> None:
         gateway.drop()
     with pytest.raises(InputError, match="started before"):
         gateway.start()
+
+
+class Rounds:
+    """Call functions in the event loop of a gateway, and stop it, after so many rounds each."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self.stopping: Future[None] = Future()
+
+    def run(self, action: Callable[[], object], rounds: int, stop_rounds: int) -> None:
+        def start() -> None:
+            self._after(stop_rounds, self._stop)
+            self._after(rounds, action)
+
+        self.gateway._call(start)
+        self.stopping.result(timeout=30)
+        self.gateway.close()
+        gc.collect()  # a socket left open warns
+
+    def _after(self, rounds: int, action: Callable[[], object]) -> None:
+        if rounds:
+            asyncio.get_running_loop().call_soon(self._after, rounds - 1, action)
+        else:
+            action()
+
+    def _stop(self) -> None:
+        task = asyncio.get_running_loop().create_task(self.gateway._stop())
+        task.add_done_callback(lambda _: self.stopping.set_result(None))
+
+
+@pytest.mark.parametrize("rounds", range(4))
+@pytest.mark.parametrize("stop_rounds", range(6))
+def test_a_connection_made_while_the_gateway_closes_leaves_no_socket(
+    ticks: Replay, rounds: int, stop_rounds: int
+) -> None:
+    """The event loop accepts a connection in several rounds; the gateway may close in each."""
+    gateway = Gateway(ticks, speed=None).start()
+    clients: list[socket.socket] = []
+
+    def connect() -> None:
+        with contextlib.suppress(ConnectionRefusedError):
+            clients.append(socket.create_connection((gateway.host, gateway.port), timeout=30))
+
+    Rounds(gateway).run(connect, rounds, stop_rounds)
+    for client in clients:
+        with client, contextlib.suppress(ConnectionResetError):
+            assert client.recv(1) == b""
+
+
+@pytest.mark.parametrize("rounds", range(3))
+@pytest.mark.parametrize("stop_rounds", range(4))
+def test_a_gateway_that_reopens_while_it_closes_leaves_no_socket(
+    ticks: Replay, rounds: int, stop_rounds: int
+) -> None:
+    """As a nightly restart that ends just then."""
+    gateway = Gateway(ticks, speed=None).start()
+    gateway.shut()
+    Rounds(gateway).run(gateway.reopen, rounds, stop_rounds)
+    with pytest.raises(ConnectionRefusedError):
+        RawClient(gateway.port)
 
 
 def test_a_client_that_disconnects_after_a_request_is_cleaned_up(

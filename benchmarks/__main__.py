@@ -19,6 +19,7 @@ from benchmarks import (
     analysis,
     bounded,
     capture,
+    columns,
     doubts,
     flow,
     index,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 _GROUPS: Final[dict[str, tuple[Callable[[Scene], Iterator[Row]], ...]]] = {
     "load": (load.hour, load.three_columns, load.five_minutes, load.repeated, load.sealed),
     "size": (size.size,),
+    "columns": (columns.companions,),
     "write": (write.bulk, write.append),
     "capture": (capture.tick, capture.append, capture.headless),
     "live": (live.delay, live.idle, live.buffers),

@@ -11,6 +11,7 @@ from ibticks._types import Compression, TickType
 __all__ = [
     "CACHE_BYTES",
     "COMPRESSIONS",
+    "DAY_NS",
     "HALF_HOUR_NS",
     "HOUR_NS",
     "NANOSECONDS",
@@ -29,6 +30,9 @@ NANOSECONDS: Final = 1_000_000_000
 HOUR_NS: Final = 3600 * NANOSECONDS
 HALF_HOUR_NS: Final = HOUR_NS // 2
 """Nanoseconds in an hour, and in half an hour."""
+
+DAY_NS: Final = 24 * HOUR_NS
+"""Nanoseconds in a UTC day."""
 
 TIME_MIN: Final = -(2**63) + 1
 TIME_MAX: Final = 2**63 - 1

@@ -49,7 +49,7 @@ HOMES = {
     "platformdirs": {"index"},
     "polars": {"accessors", "analysis", "frames", "tables", "testing", "widgets"},
     "psycopg": {"index"},
-    "pyarrow": {"accessors", "frames", "tables"},
+    "pyarrow": {"accessors", "columns", "frames", "tables"},
     "pytest": {"testing"},
     "pytz": {"calendar"},
     "rich": {"cli", "store"},

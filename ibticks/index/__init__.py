@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     )
     from ibticks.index._records import (
         Block,
+        CompanionHour,
+        CompanionRecord,
         ContractRecord,
         CoverageRecord,
         DailyStats,
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Block",
     "CatalogueIndex",
+    "CompanionHour",
+    "CompanionRecord",
     "ContractRecord",
     "CoverageRecord",
     "DailyStats",

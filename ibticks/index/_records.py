@@ -25,8 +25,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BLOCK_FIELDS",
+    "COMPANION_FIELDS",
+    "COMPANION_HOUR_FIELDS",
     "FILE_FIELDS",
     "Block",
+    "CompanionHour",
+    "CompanionRecord",
     "ContractRecord",
     "CoverageRecord",
     "DailyStats",
@@ -249,6 +253,90 @@ class CoverageRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class CompanionHour:
+    """An hour file whose ticks a companion has, as it was when they were read.
+
+    Attributes
+    ----------
+    path : str
+        Relative to the store's root.
+    size, crc32c : int
+        Bytes on disk, and CRC-32C of the bytes after the header frame. While those in the index are
+        the same, the companion has the ticks of the file.
+    rows : int
+        Number of its ticks.
+    """
+
+    path: str
+    size: int
+    crc32c: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class CompanionRecord:
+    """One columnar companion: the sealed hours of a stream and a UTC day, as a Parquet file.
+
+    Attributes
+    ----------
+    path : str
+        Relative to the store's root, with forward slashes.
+    contract_id : int
+    tick_type : str
+    day_ns : int
+        Start of the UTC day.
+    rows : int
+        Number of ticks.
+    size, crc32c : int
+        Bytes of the file, and CRC-32C of all of them.
+    inode, modified_ns, changed_ns : int
+        Inode and times of the file once it was in its place. While they are the same, so are its
+        bytes; after a copy of the store they differ, and the checksum decides.
+    hours : tuple of CompanionHour
+        In order of time.
+    """
+
+    path: str
+    contract_id: int
+    tick_type: str
+    day_ns: int
+    rows: int
+    size: int
+    crc32c: int
+    inode: int
+    modified_ns: int
+    changed_ns: int
+    hours: tuple[CompanionHour, ...]
+
+    @property
+    def stream(self) -> StreamKey:
+        """The stream of the companion."""
+        return StreamKey(self.contract_id, self.tick_type)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as an object that :func:`dump_json` encodes.
+
+        Examples
+        --------
+        >>> hour = CompanionHour("1/last/2025/01/10/14_ticks.pb", 900, 7, 10)
+        >>> record = CompanionRecord("1.parquet", 1, "last", 0, 10, 99, 8, 5, 1, 1, (hour,))
+        >>> CompanionRecord.from_dict(record.to_dict()) == record
+        True
+        """
+        plain: dict[str, Any] = {name: getattr(self, name) for name in COMPANION_FIELDS}
+        for name in COMPANION_HOUR_FIELDS:
+            plain[f"hour_{name}"] = [getattr(hour, name) for hour in self.hours]
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """Return the record that :meth:`to_dict` encoded."""
+        columns = [plain[f"hour_{name}"] for name in COMPANION_HOUR_FIELDS]
+        hours = tuple(map(CompanionHour, *columns))
+        return cls(**{name: plain[name] for name in COMPANION_FIELDS}, hours=hours)
+
+
+@dataclass(frozen=True, slots=True)
 class QueryResult:
     """Rows of an SQL query, with the name and the PostgreSQL type of each column.
 
@@ -276,6 +364,14 @@ FILE_FIELDS: Final = tuple(field.name for field in fields(FileRecord) if field.n
 
 BLOCK_FIELDS: Final = tuple(field.name for field in fields(Block))
 """Attributes of a block, in order."""
+
+COMPANION_FIELDS: Final = tuple(
+    field.name for field in fields(CompanionRecord) if field.name != "hours"
+)
+"""Attributes of a companion without its hours, in order."""
+
+COMPANION_HOUR_FIELDS: Final = tuple(field.name for field in fields(CompanionHour))
+"""Attributes of an hour of a companion, in order."""
 
 _FLOAT_FIELDS: Final = ("min_price", "max_price", "sum_price", "volume", "notional")
 _CONTRACT_FIELDS: Final = tuple(field.name for field in fields(ContractRecord))

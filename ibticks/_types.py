@@ -17,6 +17,7 @@ __all__ = [
     "SessionType",
     "SessionTypeLike",
     "StreamKey",
+    "StreamKeyLike",
     "TickType",
     "TickTypeLike",
     "TickTypes",
@@ -77,6 +78,10 @@ class StreamKey(NamedTuple):
     tick_type: str
 
 
+StreamKeyLike: TypeAlias = StreamKey | tuple[int, str]
+"""A stream as users give it."""
+
+
 class Interval(NamedTuple):
     """A half-open range of UTC nanoseconds, ``[start_ns, end_ns)``.
 
@@ -95,25 +100,25 @@ class Interval(NamedTuple):
         """Return whether a time lies in the interval; its end does not."""
         return self.start_ns <= time_ns < self.end_ns
 
-    def intersection(self, other: tuple[int, int]) -> Interval | None:
+    def intersection(self, other: Interval) -> Interval | None:
         """Return the common part of two intervals, or None where they have none."""
-        start, end = max(self.start_ns, other[0]), min(self.end_ns, other[1])
+        start, end = max(self.start_ns, other.start_ns), min(self.end_ns, other.end_ns)
         return Interval(start, end) if start < end else None
 
 
-def merge_intervals(intervals: Iterable[tuple[int, int]]) -> list[Interval]:
+def merge_intervals(intervals: Iterable[Interval]) -> list[Interval]:
     """Sort intervals and merge those that touch or overlap.
 
     Examples
     --------
-    >>> [tuple(interval) for interval in merge_intervals([(60, 70), (50, 60), (80, 90)])]
-    [(50, 70), (80, 90)]
+    >>> merge_intervals([Interval(60, 70), Interval(50, 60), Interval(80, 90)])
+    [Interval(start_ns=50, end_ns=70), Interval(start_ns=80, end_ns=90)]
     """
     merged: list[Interval] = []
-    for start_ns, end_ns in sorted(intervals):
-        if merged and merged[-1].end_ns >= start_ns:
+    for interval in sorted(intervals):
+        if merged and merged[-1].end_ns >= interval.start_ns:
             last = merged.pop()
-            merged.append(Interval(last.start_ns, max(last.end_ns, end_ns)))
+            merged.append(Interval(last.start_ns, max(last.end_ns, interval.end_ns)))
         else:
-            merged.append(Interval(start_ns, end_ns))
+            merged.append(interval)
     return merged

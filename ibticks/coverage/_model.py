@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
-    from ibticks._types import SessionTypeLike
+    from ibticks._types import SessionTypeLike, StreamKeyLike
     from ibticks.calendar import Market
 
 __all__ = ["Coverage"]
@@ -290,9 +290,9 @@ class Coverage:
 
         return GAP_COLUMNS, gap_rows(self, self.gaps(min_duration))
 
-    def name(self, stream: tuple[int, str]) -> str:
+    def name(self, stream: StreamKeyLike) -> str:
         """Return the symbol of a stream, or else its contract id, and its tick type."""
-        contract_id, tick_type = stream
+        contract_id, tick_type = StreamKey(*stream)
         return f"{self.symbols.get(contract_id) or contract_id} {tick_type}"
 
     def __repr__(self) -> str:

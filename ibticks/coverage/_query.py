@@ -146,7 +146,7 @@ class _Ledgers:
             start = min((first for first, _ in known), default=end)
         if self._is_open_end:
             end = min(end, max((last for _, last in known), default=start))
-        asked = tuple(clip_intervals(intervals, [(start, end)]))
+        asked = tuple(clip_intervals(intervals, [Interval(start, end)]))
         state_intervals = [
             merged
             for stream in self._rows

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from google.protobuf.message import DecodeError
 
-from ibticks._types import StreamKey
+from ibticks._types import Interval, StreamKey
 from ibticks.config import HOUR_NS
 from ibticks.coverage._ledger import (
     Ledger,
@@ -201,7 +201,7 @@ class LedgerDeletion:
         self._before = index.coverage([contract_id], [tick_type])
         self._rows: list[CoverageRecord] = []
 
-    def put(self, intervals: Iterable[tuple[int, int]]) -> None:
+    def put(self, intervals: Iterable[Interval]) -> None:
         """Mark some intervals as deleted in the index, and no others of this deletion."""
         rows = deleted_rows(*self._stream, intervals, self._before)
         _replace_rows(self._index, (*self._before, *self._rows), (*self._before, *rows))
@@ -244,9 +244,9 @@ def undo_ledger_deletion(
         if change in effective:
             write_undeleted(change)
             effective.remove(change)
-        others = [other.deleted[:2] for other in effective if other.deleted is not None]
+        others = [Interval(*other.deleted[:2]) for other in effective if other.deleted is not None]
         before = index.coverage([stream[0]], [stream[1]])
-        _replace_rows(index, before, undeleted_rows(change.deleted[:2], others, before))
+        _replace_rows(index, before, undeleted_rows(Interval(*change.deleted[:2]), others, before))
 
 
 def _replace_rows(

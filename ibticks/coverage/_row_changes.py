@@ -175,7 +175,7 @@ def deleted_rows_before(rows: Iterable[CoverageRecord], before_ns: int) -> list[
 def deleted_rows(
     contract_id: int,
     tick_type: str,
-    intervals: Iterable[tuple[int, int]],
+    intervals: Iterable[Interval],
     known: Iterable[CoverageRecord],
 ) -> list[CoverageRecord]:
     """Return the rows that change where the ticks of some intervals were deleted.
@@ -186,14 +186,14 @@ def deleted_rows(
     ----------
     contract_id : int
     tick_type : str
-    intervals : iterable of (int, int)
+    intervals : iterable of Interval
     known : iterable of CoverageRecord
         Rows of the stream that meet the intervals, as the index has them.
 
     Examples
     --------
     >>> rows = [CoverageRecord(265598, "last", 10, 90, "captured")]
-    >>> changed = deleted_rows(265598, "last", [(30, 60)], rows)
+    >>> changed = deleted_rows(265598, "last", [Interval(30, 60)], rows)
     >>> [(row.start_ns, row.end_ns, row.state) for row in changed]
     [(10, 30, 'captured'), (30, 60, 'deleted'), (60, 90, 'captured')]
     """
@@ -235,8 +235,8 @@ def _deleted_rows(
 
 
 def undeleted_rows(
-    interval: tuple[int, int],
-    other_deletions: Iterable[tuple[int, int]],
+    interval: Interval,
+    other_deletions: Iterable[Interval],
     known: Iterable[CoverageRecord],
 ) -> list[CoverageRecord]:
     """Return the rows of a stream after the deleted ticks of an interval were restored.
@@ -246,9 +246,9 @@ def undeleted_rows(
 
     Parameters
     ----------
-    interval : (int, int)
+    interval : Interval
         Interval of the deletion.
-    other_deletions : iterable of (int, int)
+    other_deletions : iterable of Interval
         Intervals of other deletions, which stay deleted.
     known : iterable of CoverageRecord
         All rows of the stream, as the index has them.
@@ -256,8 +256,8 @@ def undeleted_rows(
     Examples
     --------
     >>> rows = [CoverageRecord(265598, "last", 10, 90, "captured")]
-    >>> deleted = deleted_rows(265598, "last", [(30, 120)], rows)
-    >>> restored = undeleted_rows((30, 100), [], deleted)
+    >>> deleted = deleted_rows(265598, "last", [Interval(30, 120)], rows)
+    >>> restored = undeleted_rows(Interval(30, 100), [], deleted)
     >>> [(row.start_ns, row.end_ns, row.state) for row in restored]
     [(10, 90, 'captured'), (100, 120, 'deleted')]
     """
@@ -267,7 +267,7 @@ def undeleted_rows(
     return rows
 
 
-def _subtract(interval: tuple[int, int], others: Iterable[tuple[int, int]]) -> Iterator[Interval]:
+def _subtract(interval: Interval, others: Iterable[Interval]) -> Iterator[Interval]:
     """Yield the intervals within one interval that are in none of the others."""
     at, end = interval
     for other_start, other_end in merge_intervals(others):

@@ -179,14 +179,13 @@ class CoverageInterval:
         }
 
 
-def clip_intervals(
-    intervals: Iterable[tuple[int, int]], within: Sequence[tuple[int, int]]
-) -> Iterator[Interval]:
+def clip_intervals(intervals: Iterable[Interval], within: Sequence[Interval]) -> Iterator[Interval]:
     """Intersect two lists of intervals, each in order and without overlaps.
 
     Examples
     --------
-    >>> [tuple(both) for both in clip_intervals([(0, 5), (7, 9)], [(2, 3), (4, 8)])]
+    >>> sessions = [Interval(2, 3), Interval(4, 8)]
+    >>> [tuple(both) for both in clip_intervals([Interval(0, 5), Interval(7, 9)], sessions)]
     [(2, 3), (4, 5), (7, 8)]
     """
     for start, end in intervals:

@@ -92,7 +92,7 @@ def arrow_schema(columns: Sequence[str]) -> pa.Schema:
 
 def attach_metadata(
     metadata: Mapping[str, Any] | None,
-    missing: Iterable[tuple[int, int]],
+    missing: Iterable[Interval],
     left_out: Iterable[str] = (),
 ) -> dict[bytes, bytes]:
     """Make Arrow schema metadata of a mapping and of the intervals that could not be read.
@@ -102,7 +102,7 @@ def attach_metadata(
     metadata : mapping, optional
         Values that JSON can hold; any other becomes its text. Its ``"missing"`` is added to the
         result.
-    missing : iterable of (int, int)
+    missing : iterable of Interval
         Half-open ranges of UTC nanoseconds; in the result they are RFC 3339 texts under
         ``"missing"``, sorted, those that touch joined.
     left_out : iterable of str
@@ -110,7 +110,7 @@ def attach_metadata(
 
     Examples
     --------
-    >>> attach_metadata({"selection": "AAPL last"}, [(0, 10**9)])[b"ibticks"].decode()
+    >>> attach_metadata({"selection": "AAPL last"}, [Interval(0, 10**9)])[b"ibticks"].decode()
     '{"selection": "AAPL last", "missing": [["1970-01-01T00:00:00.000000000Z",
     "1970-01-01T00:00:01.000000000Z"]]}'
     """

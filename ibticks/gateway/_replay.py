@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ibticks._types import TickTypeLike
+    from ibticks._types import StreamKeyLike, TickTypeLike
     from ibticks.sample import Sample
     from ibticks.schema import Column
     from ibticks.selection import Selection
@@ -160,7 +160,7 @@ def _recoded(
 class TickStreams(dict[StreamKey, TickStream]):
     """Streams by their keys; a plain tuple of contract id and tick type finds one, too."""
 
-    def __getitem__(self, key: tuple[int, str]) -> TickStream:
+    def __getitem__(self, key: StreamKeyLike) -> TickStream:
         return super().__getitem__(StreamKey(*key))
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ibticks._types import ClockMode, TickTypeLike
+    from ibticks._types import ClockMode, StreamKeyLike, TickTypeLike
     from ibticks.gateway._replay import Replay
     from ibticks.gateway._state import Sent
 
@@ -201,7 +201,7 @@ class Gateway(Faults):
         return self._call(lambda: dict(self._state.unknown_requests))
 
     def wait_sent(
-        self, ticks: int, stream: tuple[int, str] | None = None, *, timeout: float = 30.0
+        self, ticks: int, stream: StreamKeyLike | None = None, *, timeout: float = 30.0
     ) -> bool:
         """Wait until so many ticks have been sent, of a stream or of all.
 

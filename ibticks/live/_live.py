@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
+    from ibticks._types import StreamKeyLike
     from ibticks.coverage import FeedState
     from ibticks.index import Index
     from ibticks.live._feed_status import PreviousClose
@@ -83,7 +84,7 @@ class Live:
     def __init__(
         self,
         root: Path,
-        streams: Sequence[tuple[int, str]],
+        streams: Sequence[StreamKeyLike],
         columns: Sequence[str],
         start_ns: int | None,
         *,

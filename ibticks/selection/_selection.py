@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import xarray as xr
 
-    from ibticks._types import Interval
+    from ibticks._types import Interval, StreamKeyLike
     from ibticks.coverage import Coverage
     from ibticks.index import FileRecord, Index
     from ibticks.schema import TickColumns
@@ -378,13 +378,13 @@ class Selection:
             and bool(self.index.files(self.contract_ids))
         )
 
-    def coverage(self, streams: Collection[tuple[int, str]] | None = None) -> Coverage:
+    def coverage(self, streams: Collection[StreamKeyLike] | None = None) -> Coverage:
         """Return what was captured of the selection and what was not, with reasons.
 
         Parameters
         ----------
-        streams : collection of (int, str), optional
-            Only these contract ids and tick types.
+        streams : collection of StreamKey, optional
+            Only these; tuples of contract id and tick type stand for keys.
 
         Returns
         -------

@@ -361,12 +361,12 @@ def expected(rows: list[CoverageRecord], instant: int) -> CoverageState:
 
 
 spans = st.lists(st.integers(0, 60), max_size=12, unique=True).map(
-    lambda edges: list(zip(sorted(edges)[::2], sorted(edges)[1::2], strict=False))
+    lambda edges: list(map(Interval, sorted(edges)[::2], sorted(edges)[1::2]))
 )
 
 
 @given(spans, spans)
-def test_clipping(some: list[tuple[int, int]], within: list[tuple[int, int]]) -> None:
+def test_clipping(some: list[Interval], within: list[Interval]) -> None:
     parts = list(clip_intervals(some, within))
     for instant in range(61):
         both = all(any(a <= instant < b for a, b in value) for value in (some, within))

@@ -1,15 +1,15 @@
-"""Partitions of a selection: one file for a Dask worker, one hour for lazy frames and exports."""
+"""Partitions of a selection: one file for a Dask worker, some hours for lazy frames and streams."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ibticks._types import Interval
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     import pyarrow as pa
@@ -17,7 +17,18 @@ if TYPE_CHECKING:
     from ibticks.index import FileRecord
     from ibticks.selection._selection import Selection
 
-__all__ = ["FileLoader", "HourlyBatches", "group_by_hour", "group_by_stream", "overlaps"]
+__all__ = [
+    "WINDOW_TICKS",
+    "FileLoader",
+    "HourlyBatches",
+    "group_by_hour",
+    "group_by_stream",
+    "overlaps",
+    "slice_batches",
+]
+
+WINDOW_TICKS: Final = 1 << 20
+"""Ticks that are read at once: enough for every thread, and some tens of megabytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +59,11 @@ class FileLoader:
 
 @dataclass(frozen=True, slots=True)
 class HourlyBatches:
-    """Source of the batches of a selection: one hour of all its streams at a time."""
+    """Source of the batches of a selection: some hours of all its streams at a time.
+
+    The first batch is one hour, so that ``head`` reads no more; each that follows has about twice
+    the ticks of the one before, up to :data:`WINDOW_TICKS`.
+    """
 
     selection: Selection
 
@@ -61,7 +76,7 @@ class HourlyBatches:
         contract_ids: frozenset[int] | None,
         tick_types: frozenset[str] | None,
     ) -> Iterator[pa.Table]:
-        """Yield tables of the hours; None stands for the bounds of the selection."""
+        """Yield tables of whole hours; None stands for the bounds of the selection."""
         from ibticks.frames import to_table
 
         whole = self.selection
@@ -76,14 +91,36 @@ class HourlyBatches:
         if not (narrowed.contract_ids and narrowed.tick_types and narrowed.intervals):
             return
         files = narrowed.files()
+        ticks = 1
         for first, last in narrowed.intervals:
-            for hour in group_by_hour(files, first, last):
+            hours = group_by_hour(files, first, last)
+            while window := _window(hours, ticks):
                 blocks = [
                     block
-                    for stream in group_by_stream(hour)
+                    for stream in group_by_stream(window)
                     for block in narrowed.read_files(stream, [*columns, "timestamp"], first, last)
                 ]
-                yield to_table(blocks, columns)  # a polars frame carries no metadata
+                rows = sum(block.rows for block in blocks)
+                ticks = min(max(2 * rows, ticks), WINDOW_TICKS)
+                table = to_table(blocks, columns)  # a polars frame carries no metadata
+                del blocks
+                yield table
+                del table
+
+
+def slice_batches(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.RecordBatch]:
+    """Cut tables that follow each other into batches of so many rows; the last may have fewer."""
+    import pyarrow as pa
+
+    left: pa.Table | None = None
+    for table in tables:
+        left = table if left is None else pa.concat_tables([left, table])
+        end = left.num_rows - left.num_rows % rows
+        for start in range(0, end, rows):
+            yield from left.slice(start, rows).combine_chunks().to_batches()
+        left = left.slice(end)
+    if left is not None and left.num_rows:
+        yield from left.combine_chunks().to_batches()
 
 
 def overlaps(record: FileRecord, start_ns: int, end_ns: int) -> bool:
@@ -100,6 +137,18 @@ def _clipped(
         end = last if end_ns is None else min(last, end_ns)
         if start < end:
             yield Interval(start, end)
+
+
+def _window(hours: Iterator[list[FileRecord]], ticks: int) -> list[FileRecord]:
+    """Take hours until they have about so many ticks by the index; at least one, if one is left."""
+    window: list[FileRecord] = []
+    count = 0
+    for hour in hours:
+        window += hour
+        count += sum(record.ticks for record in hour)
+        if count >= ticks:
+            break
+    return window
 
 
 def group_by_stream(files: Sequence[FileRecord]) -> Iterator[list[FileRecord]]:

@@ -14,15 +14,17 @@ from ibticks.config import TIME_MAX, TIME_MIN
 from ibticks.errors import InputError
 from ibticks.schema import check_columns, list_columns
 from ibticks.selection._batches import (
+    WINDOW_TICKS,
     FileLoader,
     HourlyBatches,
     group_by_hour,
     group_by_stream,
     overlaps,
+    slice_batches,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Generator, Iterator, Sequence
     from os import PathLike
     from pathlib import Path
 
@@ -178,9 +180,95 @@ class Selection:
             _log.warning("0 ticks; %s", self.describe_stored())
         return table
 
+    def iter_batches(
+        self, rows: int | None = None, *, progress: bool | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Iterate over the ticks as Arrow record batches, in the memory of about a million ticks.
+
+        The rows, their order and types are those of :meth:`to_arrow`; each batch has the categories
+        of its own rows.
+
+        Parameters
+        ----------
+        rows : int, optional
+            Rows of each batch, of which the last may have fewer. By default batches are as they are
+            read, which copies nothing.
+        progress : bool, optional
+            Whether to show progress; by default in a terminal and in a notebook.
+
+        Yields
+        ------
+        pyarrow.RecordBatch
+            With at least one row. ``pl.from_arrow(batch)``, ``batch.to_pandas()`` and DuckDB take
+            it.
+
+        Raises
+        ------
+        InputError
+            If ``rows`` is not positive.
+        CorruptFileError
+            With ``strict``, at damaged data.
+
+        Warns
+        -----
+        CorruptDataWarning
+            As :meth:`to_arrow`, when the damage is met.
+
+        Examples
+        --------
+        The traded volume of years, in bounded memory::
+
+            volume = sum(
+                pc.sum(batch["size"]).as_py()
+                for batch in store.select("AAPL", "last").with_columns("size").iter_batches()
+            )
+        """
+        if rows is not None and rows < 1:
+            raise InputError(f"rows={rows}: give the number of rows of a batch, at least 1")
+        return self._batches(rows, show_progress=progress)
+
+    def _batches(
+        self, rows: int | None, *, show_progress: bool | None
+    ) -> Generator[pa.RecordBatch, None, None]:
+        from ibticks._progress import progress_bar
+
+        tables = self._tables()
+        batches = (
+            (batch for table in tables for batch in table.to_batches())
+            if rows is None
+            else slice_batches(tables, rows)
+        )
+        total = sum(record.ticks for record in self.files())
+        with progress_bar(f"reading {self.label}", total, show=show_progress) as advance:
+            for batch in batches:
+                yield batch
+                advance(batch.num_rows)
+
+    def _tables(self) -> Iterator[pa.Table]:
+        """Yield the ticks in tables of some hours each, without metadata."""
+        return HourlyBatches(self).batches(
+            self.columns, start_ns=None, end_ns=None, contract_ids=None, tick_types=None
+        )
+
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
-        """Export the ticks through the Arrow PyCapsule interface."""
-        return self.to_arrow().__arrow_c_stream__(requested_schema)
+        """Export the ticks through the Arrow PyCapsule interface.
+
+        More ticks than :meth:`iter_batches` reads at once are read as the stream is consumed.
+        """
+        import pyarrow as pa
+
+        from ibticks.frames import to_table
+
+        if sum(record.ticks for record in self.files()) <= WINDOW_TICKS:
+            return self.to_arrow().__arrow_c_stream__(requested_schema)
+        schema = to_table([], self.columns, metadata=self._metadata()).schema
+        batches = (
+            batch
+            for table in self._tables()
+            for batch in table.replace_schema_metadata(schema.metadata).to_batches()
+        )
+        reader = pa.RecordBatchReader.from_batches(schema, batches)
+        return reader.__arrow_c_stream__(requested_schema)
 
     def to_polars(self) -> pl.DataFrame:
         """Load a polars frame; warnings and errors are those of :meth:`to_arrow`."""
@@ -195,7 +283,7 @@ class Selection:
         """
         from ibticks.frames import to_pandas
 
-        return to_pandas(self.to_arrow())
+        return to_pandas(self.to_arrow(), release=True)
 
     def to_xarray(self) -> xr.Dataset:
         """Load an xarray dataset along one dimension; warnings and errors as :meth:`to_arrow`."""
@@ -225,7 +313,7 @@ class Selection:
         return scan(self.columns, HourlyBatches(self))
 
     def write_parquet(self, path: str | PathLike[str]) -> int:
-        """Write the ticks to a Parquet file, an hour at a time, with all types and metadata.
+        """Write the ticks to a Parquet file, some hours at a time, with all types and metadata.
 
         Parameters
         ----------
@@ -252,7 +340,7 @@ class Selection:
         return self._write(path, "parquet")
 
     def write_csv(self, path: str | PathLike[str]) -> int:
-        """Write the ticks to a CSV file, an hour at a time; as :meth:`write_parquet`.
+        """Write the ticks to a CSV file, some hours at a time; as :meth:`write_parquet`.
 
         Times are ISO 8601 in UTC to the nanosecond, conditions are joined by ``;`` and the column
         ``metadata`` is JSON. ``ibticks import`` reads the file again.
@@ -260,7 +348,7 @@ class Selection:
         return self._write(path, "csv")
 
     def write_ipc(self, path: str | PathLike[str]) -> int:
-        """Write the ticks to an Arrow (Feather) file, an hour at a time; as :meth:`write_parquet`.
+        """Write the ticks to an Arrow (Feather) file; as :meth:`write_parquet`.
 
         The rows pass through an intermediate file in the same folder.
         """
@@ -271,12 +359,9 @@ class Selection:
         from ibticks.frames import write_tables
 
         target = expand_home(path)
-        batches = HourlyBatches(self).batches(
-            self.columns, start_ns=None, end_ns=None, contract_ids=None, tick_types=None
-        )
         with written_beside(target) as descriptor, open(descriptor, "w+b", closefd=False) as file:
             return write_tables(
-                batches,
+                self._tables(),
                 self.columns,
                 file,
                 kind,

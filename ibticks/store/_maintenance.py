@@ -259,8 +259,8 @@ def _enter_files(
     if not paths:
         return streams
     # The decoder is loaded only where files are read, so that a headless capture stays small.
+    from ibticks._progress import progress_bar
     from ibticks.storage import StreamLock, iter_records
-    from ibticks.store._progress import progress_bar
 
     keys = [key for key in map(FileKey.parse, paths) if key is not None]
     with progress_bar("reading files", len(keys), show=progress) as advance:

@@ -657,8 +657,8 @@ class Store:
         Findings
             A list with one ``Finding`` for each file; printed, a report of the problems.
         """
+        from ibticks._progress import track
         from ibticks.storage import Findings, verify_files
-        from ibticks.store._progress import track
 
         index: JournaledIndex | None = self.index
         if not self.index.is_reachable():
@@ -708,9 +708,9 @@ class Store:
         StreamInUseWarning
             Names the streams that are being written, whose files were left as they are.
         """
+        from ibticks._progress import track
         from ibticks.storage import check_compression
         from ibticks.store._deletion import compress_files
-        from ibticks.store._progress import track
 
         check_compression(compression)
         keys = [
@@ -742,8 +742,8 @@ class Store:
         StreamInUseWarning
             Names the streams that are being written, whose files were left as they are.
         """
+        from ibticks._progress import track
         from ibticks.store._deletion import delete_files
-        from ibticks.store._progress import track
 
         keys = [key for _, key in older_files(self.index, keep, now)]
         if not dry_run:

@@ -7,8 +7,8 @@ import types
 
 import pytest
 
+from ibticks._progress import track
 from ibticks.store import progress_bar
-from ibticks.store._progress import track
 
 
 @pytest.fixture

@@ -35,13 +35,18 @@ FORMAT_VERSION: Final = 1
 """Version of the columns and metadata; a companion of another one is not used."""
 
 _READ_BYTES: Final = 1 << 20
+_LARGEST_BIGINT: Final = 2**63 - 1
 
 
 def identify(path: Path) -> tuple[int, int, int]:
     """Return inode, time of modification and time of change (nanoseconds) of a file."""
     with explained(path, "reading"):
-        status = path.stat()
-    return status.st_ino, status.st_mtime_ns, status.st_ctime_ns
+        return _identity(path.stat())
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int]:
+    # A BIGINT of PostgreSQL has 63 bits for the inode; some network file systems use 64.
+    return status.st_ino & _LARGEST_BIGINT, status.st_mtime_ns, status.st_ctime_ns
 
 
 def file_checksum(descriptor: int) -> int:
@@ -68,8 +73,7 @@ def is_unchanged(root: Path, record: CompanionRecord) -> bool:
         status = os.fstat(descriptor)
         if status.st_size != record.size:
             return False
-        identity = status.st_ino, status.st_mtime_ns, status.st_ctime_ns
-        if identity == (record.inode, record.modified_ns, record.changed_ns):
+        if _identity(status) == (record.inode, record.modified_ns, record.changed_ns):
             return True
         return file_checksum(descriptor) == record.crc32c
     except OSError:
@@ -110,9 +114,7 @@ def read_companion_record(root: Path, key: CompanionKey) -> CompanionRecord:
                 rows,
                 status.st_size,
                 crc32c,
-                status.st_ino,
-                status.st_mtime_ns,
-                status.st_ctime_ns,
+                *_identity(status),
                 tuple(CompanionHour(*hour) for hour in about["hours"]),
             )
     raise CorruptFileError(

@@ -33,7 +33,13 @@ from ibticks.errors import (
 )
 from ibticks.filesystem import give_to_store_owner, make_lock_file, sync_folder, write_all
 from ibticks.index._protocol import IndexChange, Operation
-from ibticks.index._records import ContractRecord, CoverageRecord, FileRecord, dump_json
+from ibticks.index._records import (
+    CompanionRecord,
+    ContractRecord,
+    CoverageRecord,
+    FileRecord,
+    dump_json,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,8 +57,12 @@ _DECODERS: Final[dict[str, Callable[[Any], Any]]] = {
     "files": FileRecord.from_dict,
     "contracts": ContractRecord.from_dict,
     "coverage": CoverageRecord.from_dict,
+    "companions": CompanionRecord.from_dict,
 }
 """Record decoders of the tables that the names of the operations end in."""
+
+_OF_PATHS: Final = ("drop_files", "drop_companions")
+"""Operations whose records are paths."""
 
 _MERGEABLE: Final = tuple(name for name in OPERATIONS if not name.startswith("replace_"))
 """Operations of which neighbours have the same effect as one with all their records."""
@@ -270,7 +280,7 @@ def _batches(changes: list[IndexChange]) -> Iterator[IndexChange]:
 def _encode_line(change: IndexChange) -> bytes:
     records = (
         change.records
-        if change.operation == "drop_files"  # its records are paths
+        if change.operation in _OF_PATHS
         else [record.to_dict() for record in change.records]
     )
     return dump_json({"op": change.operation, "records": records}).encode("utf-8") + b"\n"
@@ -281,7 +291,7 @@ def _decode_line(line: bytes) -> IndexChange:
     operation, records = plain["op"], plain["records"]
     if operation not in OPERATIONS:
         raise ValueError(operation)
-    if operation != "drop_files":
+    if operation not in _OF_PATHS:
         records = map(_DECODERS[operation.partition("_")[2]], records)
     return IndexChange(operation, tuple(records))
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ibticks._types import StreamKey
     from ibticks.index._postgres import MarketSessionRow, PostgresIndex
     from ibticks.index._protocol import IndexChange
-    from ibticks.index._records import CoverageRecord, FileRecord, QueryResult
+    from ibticks.index._records import CompanionRecord, CoverageRecord, FileRecord, QueryResult
 
 __all__ = ["JournaledIndex"]
 
@@ -337,6 +337,24 @@ class JournaledIndex(QueryMethods, ForwardingIndex):
 
     # -- reading ----------------------------------------------------------------------------------
 
+    def companions(
+        self,
+        contract_ids: Sequence[int] | None = None,
+        tick_types: Sequence[str] | None = None,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+    ) -> list[CompanionRecord]:
+        """Return the companions of the days that meet ``[start_ns, end_ns)``; see IndexReads.
+
+        The catalogue has none: while the server is away, the hour files are read, without another
+        warning.
+        """
+        return self._forward(
+            lambda index: index.companions(contract_ids, tick_types, start_ns, end_ns),
+            ReadScope("companions", contract_ids, tick_types, start_ns, end_ns),
+            warn=False,
+        )
+
     def iter_files(self) -> Iterator[FileRecord]:
         """Iterate over all files without their blocks, a page at a time from a server."""
         primary = self._connect_for_reader()
@@ -473,6 +491,10 @@ def _load(primary: PostgresIndex, scope: ReadScope) -> MemoryIndex:
     table, contract_ids, tick_types, start_ns, end_ns = scope
     if table == "contracts":
         return MemoryIndex(contracts=primary.contracts())
+    if table == "companions":
+        return MemoryIndex(
+            companions=primary.companions(contract_ids, tick_types, start_ns, end_ns)
+        )
     if table == "coverage":
         return MemoryIndex(coverage=primary.coverage(contract_ids, tick_types, start_ns, end_ns))
     return MemoryIndex(files=primary.files(contract_ids, tick_types, start_ns, end_ns))

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from ibticks.config import NANOSECONDS
+from ibticks.config import DAY_NS
 from ibticks.index._protocol import IndexWrites
 from ibticks.index._records import ContractRecord, DailyStats, nan_to_none
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
     from ibticks._types import StreamKey
     from ibticks.index._protocol import IndexChange
-    from ibticks.index._records import CoverageRecord, FileRecord
+    from ibticks.index._records import CompanionRecord, CoverageRecord, FileRecord
 
 __all__ = [
     "MemoryIndex",
     "correct_contract",
     "daily_statistics",
     "fill_in_contract",
+    "latest_companions",
     "latest_coverage",
     "latest_files",
     "may_contain",
     "utc_date",
 ]
 
-_DAY_NS: Final = 86_400 * NANOSECONDS
 _T = TypeVar("_T")
 
 
@@ -59,10 +59,12 @@ class MemoryIndex(IndexWrites):
         files: Iterable[FileRecord] = (),
         contracts: Iterable[ContractRecord] = (),
         coverage: Iterable[CoverageRecord] = (),
+        companions: Iterable[CompanionRecord] = (),
     ) -> None:
         self._files = latest_files(files)
         self._contracts: dict[int, ContractRecord] = {}
         self._coverage = latest_coverage(coverage)
+        self._companions = latest_companions(companions)
         self._merge_contracts(fill_in_contract, contracts)
 
     @property
@@ -76,7 +78,12 @@ class MemoryIndex(IndexWrites):
 
     def copy(self) -> MemoryIndex:
         """Return another index with the same records."""
-        return MemoryIndex(self._files.values(), self._contracts.values(), self._coverage.values())
+        return MemoryIndex(
+            self._files.values(),
+            self._contracts.values(),
+            self._coverage.values(),
+            self._companions.values(),
+        )
 
     # -- writing -----------------------------------------------------------------------------------
 
@@ -102,6 +109,11 @@ class MemoryIndex(IndexWrites):
                     self._coverage.pop(key, None)
             case "replace_coverage":
                 self._coverage = latest_coverage(records)
+            case "put_companions":
+                self._companions |= latest_companions(records)
+            case "drop_companions":
+                for path in records:
+                    self._companions.pop(path, None)
 
     def _merge_contracts(
         self,
@@ -183,6 +195,25 @@ class MemoryIndex(IndexWrites):
         )
         return sorted(matching, key=lambda c: (c.contract_id, c.tick_type, c.start_ns))
 
+    def companions(
+        self,
+        contract_ids: Sequence[int] | None = None,
+        tick_types: Sequence[str] | None = None,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+    ) -> list[CompanionRecord]:
+        """Return the companions of the days that meet ``[start_ns, end_ns)``; see IndexReads."""
+        ids = None if contract_ids is None else frozenset(contract_ids)
+        matching = (
+            companion
+            for companion in self._companions.values()
+            if _is_selected(companion, ids, tick_types)
+            and _is_ordered(start_ns, end_ns)
+            and (start_ns is None or companion.day_ns + DAY_NS > start_ns)
+            and (end_ns is None or companion.day_ns < end_ns)
+        )
+        return sorted(matching, key=lambda c: (c.contract_id, c.tick_type, c.day_ns))
+
 
 # -- rules -----------------------------------------------------------------------------------------
 
@@ -231,8 +262,13 @@ def latest_coverage(
     return {(record.contract_id, record.tick_type, record.start_ns): record for record in records}
 
 
+def latest_companions(records: Iterable[CompanionRecord]) -> dict[str, CompanionRecord]:
+    """Return companions by path; the last record of a path counts."""
+    return {record.path: record for record in records}
+
+
 def _is_selected(
-    record: FileRecord | CoverageRecord,
+    record: FileRecord | CoverageRecord | CompanionRecord,
     contract_ids: Collection[int] | None,
     tick_types: Collection[str] | None,
 ) -> bool:
@@ -270,7 +306,7 @@ def utc_date(ns: int) -> str:
     >>> utc_date(1_736_519_400_000_000_000)
     '2025-01-10'
     """
-    return datetime.fromtimestamp(ns // _DAY_NS * 86_400, UTC).date().isoformat()
+    return datetime.fromtimestamp(ns // DAY_NS * 86_400, UTC).date().isoformat()
 
 
 def daily_statistics(records: Iterable[FileRecord]) -> list[DailyStats]:

@@ -6,17 +6,19 @@ from datetime import date
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ibticks._types import StreamKey
-from ibticks.config import QUERY_TIMEOUT_SECONDS
+from ibticks.config import DAY_NS, QUERY_TIMEOUT_SECONDS
 from ibticks.index._database import MINIMUM_VERSION, Database
 from ibticks.index._protocol import IndexWrites, QueryMethods
 from ibticks.index._queries import create_reader_role, run_query
 from ibticks.index._records import ContractRecord, CoverageRecord, DailyStats
 from ibticks.index._tables import (
     BATCH_ROWS,
+    COMPANION_COLUMNS,
     DAILY_STATS,
     FILE_COLUMNS,
     FILE_COLUMNS_WITHOUT_BLOCKS,
     STREAMS,
+    row_to_companion,
     row_to_file,
     write_change,
     write_coverage,
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from psycopg.rows import TupleRow
 
     from ibticks.index._protocol import IndexChange
-    from ibticks.index._records import FileRecord, QueryResult
+    from ibticks.index._records import CompanionRecord, FileRecord, QueryResult
     from ibticks.index.embedded import EmbeddedServer
 
 __all__ = ["MarketSessionRow", "PostgresIndex"]
@@ -241,7 +243,9 @@ class PostgresIndex(QueryMethods, IndexWrites):
 
     def analyze(self) -> None:
         """Refresh the planner statistics (ANALYZE) after many inserts."""
-        self._database.run(lambda cursor: cursor.execute("ANALYZE tick_files, coverage"))
+        self._database.run(
+            lambda cursor: cursor.execute("ANALYZE tick_files, coverage, companion_files")
+        )
 
     # -- statistics --------------------------------------------------------------------------------
 
@@ -287,6 +291,31 @@ class PostgresIndex(QueryMethods, IndexWrites):
             f"{_where(where)} ORDER BY contract_id, tick_type, start_ns"
         )
         return [CoverageRecord(*row) for row in self._select(query, values)]
+
+    # -- companions --------------------------------------------------------------------------------
+
+    def companions(
+        self,
+        contract_ids: Sequence[int] | None = None,
+        tick_types: Sequence[str] | None = None,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+    ) -> list[CompanionRecord]:
+        """Return the companions of the days that meet ``[start_ns, end_ns)``; see IndexReads."""
+        if start_ns is not None and end_ns is not None and start_ns >= end_ns:
+            return []
+        where, values = _stream_conditions(contract_ids, tick_types)
+        if start_ns is not None:
+            where.append("day_ns >= %(first)s")
+            values["first"] = start_ns - start_ns % DAY_NS
+        if end_ns is not None:
+            where.append("day_ns < %(end)s")
+            values["end"] = end_ns
+        query = (
+            f"SELECT {', '.join(COMPANION_COLUMNS)} FROM companion_files {_where(where)} "
+            "ORDER BY contract_id, tick_type, day_ns"
+        )
+        return [row_to_companion(row) for row in self._select(query, values)]
 
     # -- market sessions ---------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ibticks._types import StreamKey
     from ibticks.index._records import (
+        CompanionRecord,
         ContractRecord,
         CoverageRecord,
         DailyStats,
@@ -44,6 +45,8 @@ Operation: TypeAlias = Literal[
     "put_coverage",
     "drop_coverage",
     "replace_coverage",
+    "put_companions",
+    "drop_companions",
 ]
 """Names of the write methods of :class:`IndexWrites`."""
 
@@ -104,6 +107,18 @@ class IndexReads(Protocol):
         An interval without an end lasts; an empty one meets a range that contains its start.
         """
 
+    def companions(
+        self,
+        contract_ids: Sequence[int] | None = None,
+        tick_types: Sequence[str] | None = None,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+    ) -> list[CompanionRecord]:
+        """Return the companions of the UTC days that meet ``[start_ns, end_ns)``.
+
+        Sorted by contract, tick type and day. Whether they are fresh is for the caller to compare.
+        """
+
 
 class Index(IndexReads, Protocol):
     """An index as the other packages use it."""
@@ -141,6 +156,12 @@ class Index(IndexReads, Protocol):
 
     def replace_coverage(self, records: Iterable[CoverageRecord]) -> None:
         """Replace all coverage intervals."""
+
+    def put_companions(self, records: Iterable[CompanionRecord]) -> None:
+        """Insert or replace companions by path."""
+
+    def drop_companions(self, paths: Iterable[str]) -> None:
+        """Remove companions by path."""
 
     def close(self) -> None:
         """Close the connections; the embedded server stops with its last user."""
@@ -188,6 +209,14 @@ class IndexWrites(ABC):
         """Replace all coverage intervals at once, as a rebuild does."""
         self.write(IndexChange("replace_coverage", tuple(records)))
 
+    def put_companions(self, records: Iterable[CompanionRecord]) -> None:
+        """Insert or replace companions by path."""
+        self.write(IndexChange("put_companions", tuple(records)))
+
+    def drop_companions(self, paths: Iterable[str]) -> None:
+        """Remove companions by path."""
+        self.write(IndexChange("drop_companions", tuple(paths)))
+
     def close(self) -> None:  # noqa: B027
         """Release nothing: an index without connections has nothing to close."""
 
@@ -195,7 +224,7 @@ class IndexWrites(ABC):
 class ReadScope(NamedTuple):
     """The records that a read depends on: a table and its filters."""
 
-    table: Literal["files", "contracts", "coverage"]
+    table: Literal["files", "contracts", "coverage", "companions"]
     contract_ids: Sequence[int] | None = None
     tick_types: Sequence[str] | None = None
     start_ns: int | None = None
@@ -275,6 +304,19 @@ class ForwardingIndex(IndexWrites):
         return self._forward(
             lambda index: index.coverage(contract_ids, tick_types, start_ns, end_ns),
             ReadScope("coverage", contract_ids, tick_types, start_ns, end_ns),
+        )
+
+    def companions(
+        self,
+        contract_ids: Sequence[int] | None = None,
+        tick_types: Sequence[str] | None = None,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+    ) -> list[CompanionRecord]:
+        """Return the companions of the days that meet ``[start_ns, end_ns)``; see IndexReads."""
+        return self._forward(
+            lambda index: index.companions(contract_ids, tick_types, start_ns, end_ns),
+            ReadScope("companions", contract_ids, tick_types, start_ns, end_ns),
         )
 
 

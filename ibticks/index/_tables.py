@@ -11,10 +11,21 @@ from typing import TYPE_CHECKING, Any, Final
 from ibticks.index._memory import (
     correct_contract,
     fill_in_contract,
+    latest_companions,
     latest_coverage,
     latest_files,
 )
-from ibticks.index._records import BLOCK_FIELDS, FILE_FIELDS, Block, FileRecord, dump_json
+from ibticks.index._records import (
+    BLOCK_FIELDS,
+    COMPANION_FIELDS,
+    COMPANION_HOUR_FIELDS,
+    FILE_FIELDS,
+    Block,
+    CompanionHour,
+    CompanionRecord,
+    FileRecord,
+    dump_json,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -27,10 +38,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BATCH_ROWS",
+    "COMPANION_COLUMNS",
     "DAILY_STATS",
     "FILE_COLUMNS",
     "FILE_COLUMNS_WITHOUT_BLOCKS",
     "STREAMS",
+    "row_to_companion",
     "row_to_file",
     "write_change",
     "write_coverage",
@@ -119,6 +132,37 @@ _PUT_COVERAGE: Final = """
 
 _REFRESH_COVERAGE: Final = f"{_PUT_COVERAGE}    WHERE coverage.revision < %s\n"
 """As _PUT_COVERAGE, except rows of that revision and later ones."""
+
+_COMPANION_HOURS: Final = {
+    "hour_path": ("hour_paths", "TEXT[]"),
+    "hour_size": ("hour_sizes", "BIGINT[]"),
+    "hour_crc32c": ("hour_crc32c", "BIGINT[]"),
+    "hour_rows": ("hour_rows", "BIGINT[]"),
+}
+"""Columns and SQL types of the arrays of hours."""
+
+_COMPANION_ATTRIBUTES: Final = (
+    *COMPANION_FIELDS,
+    *(f"hour_{name}" for name in COMPANION_HOUR_FIELDS),
+)
+COMPANION_COLUMNS: Final = (
+    *(
+        {"path": "file_path", "rows": "row_count", "size": "file_size_bytes"}.get(name, name)
+        for name in COMPANION_FIELDS
+    ),
+    *(_COMPANION_HOURS[f"hour_{name}"][0] for name in COMPANION_HOUR_FIELDS),
+)
+
+_PUT_COMPANIONS: Final = f"""
+    INSERT INTO companion_files ({", ".join(COMPANION_COLUMNS)})
+    SELECT {", ".join(_COMPANION_ATTRIBUTES)} FROM json_to_recordset(%s) AS record (
+        {", ".join(f"{name} {_SQL_TYPES.get(name, 'BIGINT')}" for name in COMPANION_FIELDS)},
+        {", ".join(f"{name} {sql_type}" for name, (_, sql_type) in _COMPANION_HOURS.items())}
+    )
+    ON CONFLICT (file_path) DO UPDATE SET
+        {", ".join(f"{name} = excluded.{name}" for name in COMPANION_COLUMNS)},
+        updated_at = now()
+"""
 
 # New rows replace all sessions of their market and type between the first and the last day.
 _DROP_SESSIONS: Final = """
@@ -266,6 +310,16 @@ def _replace_coverage(cursor: Cursor[TupleRow], records: Iterable[CoverageRecord
     write_coverage(cursor, records)
 
 
+def _put_companions(cursor: Cursor[TupleRow], records: Iterable[CompanionRecord]) -> None:
+    companions = latest_companions(records)
+    rows = [companions[path].to_dict() for path in sorted(companions)]
+    cursor.execute(_PUT_COMPANIONS.encode("utf-8"), (dump_json(rows),))
+
+
+def _drop_companions(cursor: Cursor[TupleRow], paths: Iterable[str]) -> None:
+    cursor.execute("DELETE FROM companion_files WHERE file_path = ANY(%s)", (sorted(set(paths)),))
+
+
 _WRITERS: Final[dict[str, Callable[[Cursor[TupleRow], Any], None]]] = {
     "put_files": write_files,
     "drop_files": _drop_files,
@@ -275,6 +329,8 @@ _WRITERS: Final[dict[str, Callable[[Cursor[TupleRow], Any], None]]] = {
     "put_coverage": write_coverage,
     "drop_coverage": _drop_coverage,
     "replace_coverage": _replace_coverage,
+    "put_companions": _put_companions,
+    "drop_companions": _drop_companions,
 }
 """Function that applies each operation of a change."""
 
@@ -290,3 +346,9 @@ def row_to_file(row: TupleRow) -> FileRecord:
             values[name] = int(values[name])  # NUMERIC: unsigned 64 bit exceeds a BIGINT
     blocks = row[len(FILE_FIELDS) :]
     return FileRecord(**values, blocks=tuple(map(Block, *blocks)) if blocks else ())
+
+
+def row_to_companion(row: TupleRow) -> CompanionRecord:
+    """Return the record of a row of ``COMPANION_COLUMNS``."""
+    values = dict(zip(COMPANION_FIELDS, row[: len(COMPANION_FIELDS)], strict=True))
+    return CompanionRecord(**values, hours=tuple(map(CompanionHour, *row[len(COMPANION_FIELDS) :])))

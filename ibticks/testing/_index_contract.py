@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ibticks.config import HOUR_NS
+from ibticks.config import DAY_NS, HOUR_NS
 from ibticks.index import Block, ContractRecord, CoverageRecord, FileRecord, Index, MemoryIndex
 from ibticks.testing._records import RECORDS_START_NS as DAY
-from ibticks.testing._records import make_coverage_record, make_file_record
+from ibticks.testing._records import make_companion_record, make_coverage_record, make_file_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -166,6 +166,8 @@ class IndexContract:
         index.drop_files([])
         index.put_contracts([])
         index.put_coverage([])
+        index.put_companions([])
+        index.drop_companions([])
         assert index.files() == []
 
     def test_writes_of_several_batches(self, index: Index) -> None:
@@ -349,6 +351,35 @@ class IndexContract:
             ]
         )
         assert index.coverage() == [make_coverage_record(DAY + 5)]
+
+    # -- companions --------------------------------------------------------------------------------
+
+    def test_companions_are_read_back_exactly(self, index: Index) -> None:
+        """The last record of a path counts; hours keep their order."""
+        first = make_companion_record(1, [make_file_record(26), make_file_record(25)])
+        index.put_companions([make_companion_record(1), first, make_companion_record(0)])
+        index.put_companions([make_companion_record(2, contract_id=1)])
+        assert index.companions() == [
+            make_companion_record(2, contract_id=1),
+            make_companion_record(0),
+            first,
+        ]
+        index.drop_companions([first.path, "unknown"])
+        assert [record.day_ns for record in index.companions([265598])] == [DAY]
+
+    def test_companions_are_selected_by_stream_and_day(self, index: Index) -> None:
+        """A companion is of a whole UTC day, wherever in it a range begins."""
+        index.put_companions([make_companion_record(day) for day in range(3)])
+        assert index.companions([1]) == index.companions(None, ["bid_ask"]) == []
+        for start_ns, end_ns, days in (
+            (None, None, [0, 1, 2]),
+            (DAY + DAY_NS - 1, DAY + DAY_NS, [0]),
+            (DAY + DAY_NS, None, [1, 2]),
+            (None, DAY + DAY_NS + 1, [0, 1]),
+            (DAY + 5, DAY + 5, []),
+        ):
+            companions = index.companions(None, ["last"], start_ns, end_ns)
+            assert [(one.day_ns - DAY) // DAY_NS for one in companions] == days
 
     # -- itself ------------------------------------------------------------------------------------
 

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ibticks.config import HOUR_NS
-from ibticks.index import Block, CoverageRecord, FileRecord
+from ibticks.config import DAY_NS, HOUR_NS
+from ibticks.index import Block, CompanionHour, CompanionRecord, CoverageRecord, FileRecord
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ibticks.coverage import CoverageState
 
-__all__ = ["RECORDS_START_NS", "make_coverage_record", "make_file_record"]
+__all__ = [
+    "RECORDS_START_NS",
+    "make_companion_record",
+    "make_coverage_record",
+    "make_file_record",
+]
 
 RECORDS_START_NS: Final = 1_736_467_200_000_000_000
 """2025-01-10 00:00 UTC, the hour 0 of :func:`make_file_record`."""
@@ -109,3 +116,46 @@ def make_coverage_record(
     'captured'
     """
     return CoverageRecord(contract_id, tick_type, start_ns, end_ns, str(state), reason)
+
+
+def make_companion_record(
+    day: int = 0, files: Iterable[FileRecord] = (), contract_id: int = 265598, **changes: Any
+) -> CompanionRecord:
+    """Make the record of a companion.
+
+    Parameters
+    ----------
+    day : int
+        Days after 2025-01-10.
+    files : iterable of FileRecord
+        Hour files whose ticks it has.
+    contract_id : int
+    **changes
+        Other fields of the record.
+
+    Returns
+    -------
+    CompanionRecord
+
+    Examples
+    --------
+    >>> make_companion_record(1, [make_file_record(25)]).hours[0].path
+    '265598/last/0025_ticks.pb'
+    """
+    hours = tuple(
+        CompanionHour(file.path, file.size, file.crc32c or 0, file.ticks) for file in files
+    )
+    values: dict[str, Any] = {
+        "path": f"columns/{contract_id}/last/{day:04d}.parquet",
+        "contract_id": contract_id,
+        "tick_type": "last",
+        "day_ns": RECORDS_START_NS + day * DAY_NS,
+        "rows": sum(hour.rows for hour in hours),
+        "size": 2048,
+        "crc32c": 2**32 - 1,
+        "inode": 2**63 - 1,
+        "modified_ns": RECORDS_START_NS + 1,
+        "changed_ns": RECORDS_START_NS + 2,
+        "hours": hours,
+    }
+    return CompanionRecord(**{**values, **changes})

@@ -29,6 +29,7 @@ from ibticks.index import (
     PostgresIndex,
 )
 from ibticks.index._journal import OPERATIONS, Journal
+from ibticks.testing import make_companion_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,11 +72,22 @@ def changes(
         IndexChange("put_coverage", (make_interval(DAY, DAY + 5), make_interval(DAY + 5))),
         IndexChange("put_coverage", (make_interval(DAY + 7), make_interval(DAY + 8))),
         IndexChange("drop_coverage", (make_interval(DAY + 7, DAY + 9), make_interval(DAY + 6))),
+        IndexChange(
+            "put_companions",
+            tuple(make_companion_record(day, [make_file(24 * day)]) for day in range(3)),
+        ),
+        IndexChange("drop_companions", (make_companion_record(1).path,)),
     ]
 
 
 def contents(index: MemoryIndex) -> tuple[Any, ...]:
-    return index.files(), index.contracts(), index.coverage(), index.daily_stats()
+    return (
+        index.files(),
+        index.contracts(),
+        index.coverage(),
+        index.daily_stats(),
+        index.companions(),
+    )
 
 
 def fill(journal: Journal, changes: Any) -> None:

@@ -12,7 +12,7 @@ from ibticks.errors import ReadOnlyError, TickIndexError
 from ibticks.index import ContractRecord, CoverageRecord, FileRecord, PostgresIndex
 from ibticks.index import _postgres as postgres
 from ibticks.index._memory import daily_statistics
-from ibticks.testing import IndexContract
+from ibticks.testing import IndexContract, make_companion_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,6 +93,47 @@ def test_invalid_intervals_raise(
 ) -> None:
     with pytest.raises(TickIndexError, match="coverage_"):
         index.put_coverage([make_interval(DAY, **wrong)])
+
+
+# -- companions ------------------------------------------------------------------------------------
+
+
+def test_the_view_of_companions_tells_which_are_fresh(
+    index: PostgresIndex, make_file: Callable[..., FileRecord]
+) -> None:
+    files = [make_file(hour) for hour in (0, 1, 24)]
+    backfill = make_file(1, path="265598/last/0001-backfill_ticks.pb")
+    index.put_files([*files, backfill])
+    index.put_companions([make_companion_record(0, files[:2]), make_companion_record(1, files[2:])])
+
+    def fresh() -> list[bool]:
+        return [row["fresh"] for row in index.query("SELECT * FROM companions ORDER BY day")]
+
+    assert fresh() == [True, True]
+    (row, _) = index.query("SELECT * FROM companions ORDER BY day")
+    assert row == {
+        "path": "columns/265598/last/0000.parquet",
+        "contract_id": 265598,
+        "tick_type": "last",
+        "day": date(2025, 1, 10),
+        "rows": 20,
+        "bytes": 2048,
+        "hour_files": 2,
+        "fresh": True,
+    }
+    for change in (
+        make_file(1, crc32c=1),
+        make_file(1, size=1),
+        make_file(1, sealed=False, crc32c=None),
+        make_file(2),
+    ):
+        index.put_files([change])
+        assert fresh() == [False, True]
+        index.drop_files([make_file(2).path])
+        index.put_files([files[1]])
+        assert fresh() == [True, True]
+    index.drop_files([files[2].path])
+    assert fresh() == [True, False]
 
 
 # -- sessions --------------------------------------------------------------------------------------

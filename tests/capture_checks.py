@@ -33,6 +33,9 @@ QUICK: dict[str, Any] = {
 IBM, BTC = 8314, 990101
 ONE = "8314:IBM:bid_ask"
 FOUR = "8314:IBM:bid_ask;last;all_last;mid_point"
+TICKING = "1:ONE:bid_ask;last,2:TWO:bid_ask"
+"""Streams of the replay ``steady``."""
+STREAMS = [(1, "bid_ask"), (1, "last"), (2, "bid_ask")]
 _OURS = ("timestamp", "sequence")
 
 

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
-import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict
 
 import ibticks as ibt
 from ibticks.capture import _capture as capture_module
@@ -113,17 +111,9 @@ def capturing(
 @pytest.fixture
 def outage(postgres: PostgresServer, database: str) -> Iterator[Callable[..., None]]:
     """Take the store's database away, and give it back."""
-    name = conninfo_to_dict(database)["dbname"]
 
     def switch(away: bool) -> None:
-        with psycopg.connect(postgres.dsn, autocommit=True) as admin:
-            admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {not away}")
-            if away:
-                admin.execute(
-                    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
-                    "WHERE datname = %s",
-                    (name,),
-                )
+        postgres.set_available(database, not away)
 
     yield switch
     switch(away=False)

@@ -52,6 +52,18 @@ class PostgresServer:
             finally:
                 admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
+    def set_available(self, dsn: str, available: bool) -> None:
+        """Let clients connect to a database, or end their connections and refuse new ones."""
+        name = psycopg.conninfo.conninfo_to_dict(dsn)["dbname"]
+        with psycopg.connect(self.dsn, autocommit=True) as admin:
+            admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {available}".encode())
+            if not available:
+                admin.execute(
+                    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+                    "WHERE datname = %s",
+                    (name,),
+                )
+
 
 @contextmanager
 def open_server(folder: Path, store_id: str) -> Iterator[PostgresServer]:

@@ -15,16 +15,22 @@ from ibticks.capture import _subscriptions as subscriptions
 from ibticks.gateway import Gateway, Limits, Replay
 from ibticks.tws import Action, Client, find_code, make_contract
 from ibticks.tws._error_codes import CODES
-from tests.capture_checks import check_stored, covered, errors, statuses, stored, until
+from tests.capture_checks import (
+    STREAMS,
+    TICKING,
+    check_stored,
+    covered,
+    errors,
+    statuses,
+    stored,
+    until,
+)
 from tests.scripted_server import EventLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ibticks import Capture, Store
-
-BOTH = "1:ONE:bid_ask;last,2:TWO:bid_ask"
-STREAMS = [(1, "bid_ask"), (1, "last"), (2, "bid_ask")]
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +49,7 @@ def begin(
     """A gateway that ticks steadily, and a capture of it, in full swing."""
 
     def start(
-        tracked: str = BOTH,
+        tracked: str = TICKING,
         streams: int = 3,
         before: Callable[..., None] = lambda gateway: None,
         **how: Any,
@@ -306,7 +312,7 @@ def test_capture_starts_before_tws(
     gone = serve(steady)
     port = gone.port
     gone.close()
-    capture = capturing(port, BOTH)
+    capture = capturing(port, TICKING)
     until(lambda: states(capture) == ["disconnected"] * 3)
     assert "Connection refused (502)" in capture.status()["status"]["last_problem"]
     advised = [record for record in caplog.records if "usual ports" in record.getMessage()]
@@ -331,7 +337,7 @@ def test_client_id_in_use_until_it_is_free(
 ) -> None:
     gateway = serve(steady, speed=1.0)
     gateway.refuse(10)
-    capture = capturing(gateway, BOTH)
+    capture = capturing(gateway, TICKING)
     until(lambda: states(capture) == ["disconnected"] * 3)
     assert "already in use. (326)" in capture.status()["status"]["last_problem"]
     gateway.admit(10)
@@ -523,7 +529,7 @@ def test_requests_for_one_contract_are_spaced(
     # Requests arrive later than they are sent, on a busy machine by parts of a second: the gateway
     # allows much less than the capture waits, and more than requests without a pace would have.
     gateway = serve(steady, speed=1.0, limits=Limits(seconds_between=0.1))
-    capture = capturing(gateway, BOTH, same_contract_seconds=1.5)
+    capture = capturing(gateway, TICKING, same_contract_seconds=1.5)
     until(lambda: ticking(capture) == 3)
     assert [errors(store, *key) for key in STREAMS] == [[], [], []]
 
@@ -532,7 +538,7 @@ def test_requests_for_one_contract_are_spaced(
     ("tracked", "waiting"),
     [
         ("1:ONE:bid_ask;last", ["ONE last"]),
-        (BOTH, ["ONE last"]),
+        (TICKING, ["ONE last"]),
         ("1:ONE:last;bid_ask,2:TWO:last;bid_ask", ["ONE bid_ask", "TWO bid_ask"]),
         ("1:ONE:last,2:TWO:bid_ask", []),
     ],

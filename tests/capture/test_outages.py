@@ -21,6 +21,8 @@ from ibticks.errors import IndexAwayWarning
 from tests.capture_checks import (
     IBM,
     ONE,
+    STREAMS,
+    TICKING,
     check_index,
     check_stored,
     covered,
@@ -38,9 +40,6 @@ if TYPE_CHECKING:
     from ibticks.gateway import Gateway, Replay
     from ibticks.index import ContractRecord
     from tests.servers import PostgresServer
-
-TICKING = "1:ONE:bid_ask;last,2:TWO:bid_ask"
-STREAMS = [(1, "bid_ask"), (1, "last"), (2, "bid_ask")]
 
 
 def ticks(capture: Capture) -> int:
@@ -102,14 +101,8 @@ def test_fifty_drops(
 
 @pytest.mark.parametrize("how", ["close_mid_message", "garbage", "abrupt"])
 def test_connection_that_ends_with_garbage(
-    how: str,
-    steady: Replay,
-    serve: Callable[..., Gateway],
-    capturing: Callable[..., Capture],
-    store: Store,
+    how: str, gateway: Gateway, capture: Capture, store: Store
 ) -> None:
-    gateway = serve(steady, speed=1.0)
-    capture = capturing(gateway, TICKING)
     more(capture)
     if how == "abrupt":
         gateway.drop(abrupt=True)
@@ -131,11 +124,7 @@ def test_connection_that_ends_with_garbage(
         assert "the server sent garbage" in gap.reason
 
 
-def test_the_nightly_restart(
-    steady: Replay, serve: Callable[..., Gateway], capturing: Callable[..., Capture], store: Store
-) -> None:
-    gateway = serve(steady, speed=1.0)
-    capture = capturing(gateway, TICKING)
+def test_the_nightly_restart(gateway: Gateway, capture: Capture, store: Store) -> None:
     more(capture)
     gateway.nightly_restart(0.6, lose=100)
     until(lambda: not capture.status()["status"]["tws_connected"])
@@ -204,14 +193,8 @@ def test_lasting_connection_resets_the_backoff(
 
 
 def test_internal_error_is_reported_and_the_capture_goes_on(
-    steady: Replay,
-    serve: Callable[..., Gateway],
-    capturing: Callable[..., Capture],
-    store: Store,
-    monkeypatch: pytest.MonkeyPatch,
+    capture: Capture, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gateway = serve(steady, speed=1.0)
-    capture = capturing(gateway, TICKING)
     more(capture)
     apply_details = capture._supervisor.subscriptions.apply_details
     mistakes = [ZeroDivisionError("an internal error")]
@@ -235,13 +218,8 @@ def test_internal_error_is_reported_and_the_capture_goes_on(
 
 
 def test_callback_that_raises_is_reported_and_the_capture_goes_on(
-    steady: Replay,
-    serve: Callable[..., Gateway],
-    capturing: Callable[..., Capture],
-    caplog: pytest.LogCaptureFixture,
+    capture: Capture, caplog: pytest.LogCaptureFixture
 ) -> None:
-    gateway = serve(steady, speed=1.0)
-    capture = capturing(gateway, TICKING)
     more(capture)
     recorder = capture._recorders[0]
     record = recorder.quote
@@ -313,14 +291,8 @@ def test_clock_set_back_and_corrected(
 
 @pytest.mark.filterwarnings("ignore::ibticks.errors.IndexAwayWarning")
 def test_database_outage_during_a_capture(
-    outage: Callable[..., None],
-    steady: Replay,
-    serve: Callable[..., Gateway],
-    capturing: Callable[..., Capture],
-    store: Store,
+    outage: Callable[..., None], gateway: Gateway, capture: Capture, store: Store
 ) -> None:
-    gateway = serve(steady, speed=1.0)
-    capture = capturing(gateway, TICKING)
     more(capture)
     outage(away=True)
     gateway.drop()  # which changes the coverage
@@ -365,15 +337,9 @@ def test_database_outage_from_start_to_stop(
 
 
 def test_a_database_that_hangs_costs_no_tick(
-    steady: Replay,
-    serve: Callable[..., Gateway],
-    capturing: Callable[..., Capture],
-    store: Store,
-    database: str,
+    gateway: Gateway, capture: Capture, store: Store, database: str
 ) -> None:
     """No statement ends while another session has the tables locked."""
-    gateway = serve(steady, speed=1.0)
-    capture = capturing(gateway, TICKING)
     more(capture)
     with psycopg.connect(database) as other:
         other.execute("LOCK TABLE tick_files, coverage, contracts IN ACCESS EXCLUSIVE MODE")

@@ -12,7 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 import ibticks as ibt
 from ibticks.index.embedded import EmbeddedServer
-from tests.capture_checks import check_index, check_stored, covered, until
+from tests.capture_checks import STREAMS, TICKING, check_index, check_stored, covered, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from ibticks.gateway import Gateway, Replay
 
 pytestmark = pytest.mark.own_server
-
-TICKING = "1:ONE:bid_ask;last,2:TWO:bid_ask"
-STREAMS = [(1, "bid_ask"), (1, "last"), (2, "bid_ask")]
 
 
 @pytest.fixture

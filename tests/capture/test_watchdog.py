@@ -13,14 +13,13 @@ from ibticks.capture import _connection as watchdog
 from ibticks.capture import _recorder as recorder_module
 from ibticks.gateway import Gateway, GatewayContract, Replay
 from ibticks.tws import Client, TradingHours
-from tests.capture_checks import check_stored, covered, statuses, until
+from tests.capture_checks import TICKING, check_stored, covered, statuses, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ibticks import Capture, Store
 
-TICKING = "1:ONE:bid_ask;last,2:TWO:bid_ask"
 DAY = timedelta(days=1)
 
 

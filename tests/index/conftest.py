@@ -98,19 +98,9 @@ def sql(dsn: str) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
 
 
 @pytest.fixture
-def outage(dsn: str, admin: psycopg.Connection[tuple[Any, ...]]) -> Callable[..., None]:
+def outage(dsn: str, server: PostgresServer) -> Callable[..., None]:
     """Make the database unavailable, and available again: ``outage(True)``, ``outage(False)``."""
-    name = psycopg.conninfo.conninfo_to_dict(dsn)["dbname"]
-
-    def switch(away: bool) -> None:
-        admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {not away}")
-        if away:
-            admin.execute(
-                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s",
-                (name,),
-            )
-
-    return switch
+    return lambda away: server.set_available(dsn, not away)
 
 
 @pytest.fixture(scope="session")

@@ -46,12 +46,8 @@ def streams(capture: ibt.Capture) -> list[tuple[int, str]]:
 
 
 def test_start_stop_and_start_again(
-    steady: Replay,
-    serve: Callable[..., Gateway],
-    capturing: Callable[..., ibt.Capture],
-    store: ibt.Store,
+    gateway: Gateway, capturing: Callable[..., ibt.Capture], store: ibt.Store
 ) -> None:
-    gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, TICKING)
     assert capture.running
     assert not capture.wait(0.01)
@@ -87,13 +83,11 @@ def test_stop_before_start(store: ibt.Store) -> None:
 
 
 def test_stop_leaves_no_thread_and_no_file_open(
-    steady: Replay,
-    serve: Callable[..., Gateway],
+    gateway: Gateway,
     capturing: Callable[..., ibt.Capture],
     store: ibt.Store,
     request: pytest.FixtureRequest,
 ) -> None:
-    gateway = serve(steady, speed=1.0)
     with capturing(gateway, TICKING) as first:
         until(lambda: ticks(first) > 20)
     request.getfixturevalue("nothing_left")
@@ -106,10 +100,9 @@ def test_stop_leaves_no_thread_and_no_file_open(
 
 
 def test_sealing_in_another_process(
-    steady: Replay, serve: Callable[..., Gateway], store: ibt.Store, monkeypatch: pytest.MonkeyPatch
+    gateway: Gateway, store: ibt.Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The real one, another process, which is gone at the end, too."""
-    gateway = serve(steady, speed=1.0)
     capture = ibt.Capture(store, TICKING, port=gateway.port, **QUICK)
     with capture:
         until(lambda: ticks(capture) > 20)
@@ -120,13 +113,8 @@ def test_sealing_in_another_process(
 
 
 def test_inside_a_running_event_loop(
-    steady: Replay,
-    serve: Callable[..., Gateway],
-    capturing: Callable[..., ibt.Capture],
-    store: ibt.Store,
+    gateway: Gateway, capturing: Callable[..., ibt.Capture], store: ibt.Store
 ) -> None:
-    gateway = serve(steady, speed=1.0)
-
     async def cell() -> ibt.Capture:
         capture = capturing(gateway, TICKING)
         while ticks(capture) < 20:
@@ -140,13 +128,9 @@ def test_inside_a_running_event_loop(
 
 
 def test_start_and_stop_from_several_threads(
-    steady: Replay,
-    serve: Callable[..., Gateway],
-    capturing: Callable[..., ibt.Capture],
-    store: ibt.Store,
+    gateway: Gateway, capturing: Callable[..., ibt.Capture], store: ibt.Store
 ) -> None:
     """A notebook's cell may begin it and another thread end it."""
-    gateway = serve(steady, speed=1.0)
     made = []
     starting = threading.Thread(target=lambda: made.append(capturing(gateway, TICKING)))
     starting.start()
@@ -162,14 +146,12 @@ def test_start_and_stop_from_several_threads(
 
 
 def test_interrupt_during_stop(
-    steady: Replay,
-    serve: Callable[..., Gateway],
+    gateway: Gateway,
     capturing: Callable[..., ibt.Capture],
     store: ibt.Store,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """After an interrupt of the cell that stops it, a capture can be stopped again."""
-    gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, TICKING)
     until(lambda: ticks(capture) > 20)
     join, interrupts = capture._join, [KeyboardInterrupt()]
@@ -192,12 +174,8 @@ def test_interrupt_during_stop(
 
 
 def test_second_capture_of_a_stream_is_refused(
-    steady: Replay,
-    serve: Callable[..., Gateway],
-    capturing: Callable[..., ibt.Capture],
-    store: ibt.Store,
+    gateway: Gateway, capturing: Callable[..., ibt.Capture], store: ibt.Store
 ) -> None:
-    gateway = serve(steady, speed=1.0)
     first = capturing(gateway, "1:ONE:bid_ask;last")
     until(lambda: ticks(first) > 20)
     second = ibt.Capture(
@@ -232,13 +210,11 @@ def test_second_capture_of_a_stream_is_refused(
 @pytest.mark.parametrize("where", ["index", "resume", "Supervisor"])
 def test_start_that_fails_half_way(
     where: str,
-    steady: Replay,
-    serve: Callable[..., Gateway],
+    gateway: Gateway,
     store: ibt.Store,
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> None:
-    gateway = serve(steady, speed=1.0)
     capture = ibt.Capture(store, TICKING, port=gateway.port, **QUICK)
     mistake = ZeroDivisionError("an internal error")
 
@@ -282,12 +258,8 @@ def test_without_the_official_client(store: ibt.Store, monkeypatch: pytest.Monke
 
 
 def test_contract_details_are_requested_once_and_stored(
-    steady: Replay,
-    serve: Callable[..., Gateway],
-    capturing: Callable[..., ibt.Capture],
-    store: ibt.Store,
+    gateway: Gateway, capturing: Callable[..., ibt.Capture], store: ibt.Store
 ) -> None:
-    gateway = serve(steady, speed=1.0)
     with capturing(gateway, TICKING) as capture:
         until(lambda: ticks(capture) > 20)
         until(lambda: sum(bool(c.exchange) for c in store.contracts()) == 2)
@@ -354,12 +326,8 @@ def test_details_of_an_unknown_contract_come_first(
 
 
 def test_the_status(
-    steady: Replay,
-    serve: Callable[..., Gateway],
-    capturing: Callable[..., ibt.Capture],
-    store: ibt.Store,
+    gateway: Gateway, capturing: Callable[..., ibt.Capture], store: ibt.Store
 ) -> None:
-    gateway = serve(steady, speed=1.0)
     gateway.forbid(2, code=354)
     capture = capturing(gateway, f"{TICKING},7:OFF:last")
 
@@ -399,10 +367,7 @@ def test_the_status(
     assert json.loads(status_path(store.root).read_text())["status"]["running"] is False
 
 
-def test_disabled_contract(
-    steady: Replay, serve: Callable[..., Gateway], capturing: Callable[..., ibt.Capture]
-) -> None:
-    gateway = serve(steady, speed=1.0)
+def test_disabled_contract(gateway: Gateway, capturing: Callable[..., ibt.Capture]) -> None:
     off = TrackedContract(2, "TWO", ("bid_ask",), enabled=False)
     capture = capturing(gateway, [TrackedContract(1, "ONE", ("bid_ask",)), off])
     until(lambda: ticks(capture) > 20)
@@ -470,9 +435,8 @@ def test_lag_of_a_replay_is_none(
 
 
 def test_the_status_of_a_stream_has_its_reason_and_since_when(
-    steady: Replay, serve: Callable[..., Gateway], capturing: Callable[..., ibt.Capture]
+    gateway: Gateway, capturing: Callable[..., ibt.Capture]
 ) -> None:
-    gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, "1:ONE:bid_ask")
     until(lambda: capture.status()["status"]["ticks"] > 10)
     gateway.lose_contact()

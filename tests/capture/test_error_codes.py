@@ -330,12 +330,10 @@ def test_capture_starts_before_tws(
 
 def test_client_id_in_use_until_it_is_free(
     begin: Callable[..., tuple[Gateway, Capture]],
-    serve: Callable[..., Gateway],
-    steady: Replay,
+    gateway: Gateway,
     capturing: Callable[..., Capture],
     store: Store,
 ) -> None:
-    gateway = serve(steady, speed=1.0)
     gateway.refuse(10)
     capture = capturing(gateway, TICKING)
     until(lambda: states(capture) == ["disconnected"] * 3)

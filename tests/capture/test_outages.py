@@ -181,9 +181,8 @@ def test_reconnects_with_backoff_for_ever(
 
 
 def test_lasting_connection_resets_the_backoff(
-    steady: Replay, serve: Callable[..., Gateway], capturing: Callable[..., Capture]
+    gateway: Gateway, capturing: Callable[..., Capture]
 ) -> None:
-    gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, ONE.replace("8314:IBM", "1:ONE"), reconnect_delay=0.1)
     for number in range(1, 4):
         more(capture, 30)

@@ -71,9 +71,8 @@ def never(holds: Callable[[], Any], seconds: float = 1.0) -> None:
 
 
 def test_dead_connection_is_detected_and_closed(
-    steady: Replay, serve: Callable[..., Gateway], capturing: Callable[..., Capture], store: Store
+    gateway: Gateway, capturing: Callable[..., Capture], store: Store
 ) -> None:
-    gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, TICKING, heartbeat=0.2)
     until(lambda: ticks(capture) > 10)
     gateway.stall()
@@ -111,9 +110,8 @@ def test_idle_connection_is_kept(
 
 
 def test_a_stall_that_ends_costs_nothing(
-    steady: Replay, serve: Callable[..., Gateway], capturing: Callable[..., Capture], store: Store
+    gateway: Gateway, capturing: Callable[..., Capture], store: Store
 ) -> None:
-    gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, TICKING, heartbeat=30.0)
     until(lambda: ticks(capture) > 10)
     gateway.stall(0.5)
@@ -155,9 +153,8 @@ def test_silent_stream_is_detected_and_subscribed_again(
 
 
 def test_trades_may_be_silent_for_longer_than_quotes(
-    steady: Replay, serve: Callable[..., Gateway], capturing: Callable[..., Capture], store: Store
+    gateway: Gateway, capturing: Callable[..., Capture], store: Store
 ) -> None:
-    gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, TICKING, quiet_after=0.3)
     until(lambda: ticks(capture) > 10)
     gateway.mute(1, "last")
@@ -173,10 +170,9 @@ def test_trades_may_be_silent_for_longer_than_quotes(
 
 
 def test_no_stream_is_silent_in_a_calm_market(
-    steady: Replay, serve: Callable[..., Gateway], capturing: Callable[..., Capture]
+    gateway: Gateway, capturing: Callable[..., Capture]
 ) -> None:
     """No stream ticks, and by IB's hours none should."""
-    gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, TICKING, quiet_after=0.1)
     until(lambda: ticks(capture) > 10)
     gateway.mute(1)
@@ -262,14 +258,12 @@ def test_market_of_a_quiet_stream_closes(
 @pytest.mark.parametrize("step", [-7200, 7200])
 def test_silence_is_measured_by_the_monotonic_clock(
     step: int,
-    steady: Replay,
-    serve: Callable[..., Gateway],
+    gateway: Gateway,
     capturing: Callable[..., Capture],
     store: Store,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Set back, it would hide silence for hours; set ahead, it would see it everywhere."""
-    gateway = serve(steady, speed=1.0)
     capture = capturing(gateway, TICKING, quiet_after=1.0)
     until(lambda: ticks(capture) > 10)
     off = step * 1_000_000_000

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 __all__ = ["start"]
 
-_CODEC: Final = "import ibticks.format._decode, ibticks.format._encode"
+_CODEC: Final = (
+    "import numpy\n"
+    "from ibticks.format import _kernels\n"
+    "_kernels.decode_ticks.load()\n"
+    "_kernels.encode_ticks.load()"
+)
 _OURS: Final = "import ibticks as i\ni.open({root!r}).select({contract}, {kind!r}).to_polars()"
 _PARQUET: Final = "import polars\npolars.read_parquet({path!r})"
 

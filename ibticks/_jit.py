@@ -10,22 +10,29 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numba
 from llvmlite import ir
 from numba.core import cgutils, event, types
+from numba.core.caching import NullCache
 from numba.core.dispatcher import Dispatcher
 from numba.core.imputils import impl_ret_untracked
 from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
+from numba.np.numpy_support import as_dtype
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 __all__ = [
     "BYTES",
     "MUTABLE_BYTES",
+    "CompiledKernel",
+    "KernelSource",
+    "compile_kernel",
     "compile_lazily",
     "inline",
     "kernel",
@@ -62,19 +69,184 @@ _CACHE_ERRORS: Final = (
 """Errors of numba's cache: files that cannot be read or written, and contents that are no cache."""
 
 
-def kernel(signature: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Compile for one signature, or load the machine code an earlier process left on disk.
+class KernelSource(NamedTuple):
+    """A function to be compiled for one signature."""
 
-    The kernel must not allocate: it is compiled without reference counts.
+    function: Callable[..., Any]
+    signature: Any
+
+
+class CompiledKernel(NamedTuple):
+    """A kernel compiled behind a function that takes one pointer to its arguments.
+
+    Attributes
+    ----------
+    address : int
+        Of the function, ``int32 (int64 *result, void **error, int64 *words)``.
+    arguments : tuple of (str, int, bool) or None
+        Its arguments, tuples flattened: type, dimensions, and whether an array is written to; None
+        for an integer.
+    owner : object
+        Keeps the code in memory.
+    symbol : str
+        Name of the function in its object code.
+    code : bytes
+        The object code; empty if it depends on more than itself and cannot be kept.
     """
 
-    def decorate(function: Callable[..., Any]) -> Any:
-        dispatcher = compile_lazily(function, _nrt=False)
-        dispatcher.compile(signature)
-        dispatcher.disable_compile()
-        return dispatcher
+    address: int
+    arguments: tuple[tuple[str, int, bool] | None, ...]
+    owner: object
+    symbol: str
+    code: bytes
+
+
+def kernel(signature: Any) -> Callable[[Callable[..., Any]], KernelSource]:
+    """Declare a kernel, which :class:`ibticks._machine_code.Kernel` compiles, loads and calls.
+
+    It returns an int64 and must not allocate: it is compiled without reference counts.
+    """
+
+    def decorate(function: Callable[..., Any]) -> KernelSource:
+        return KernelSource(function, signature)
 
     return decorate
+
+
+def compile_kernel(module: str, name: str, *, is_kept: bool) -> CompiledKernel:
+    """Compile a kernel.
+
+    Parameters
+    ----------
+    module, name : str
+        Where its source is.
+    is_kept : bool
+        Whether its object code will be kept on disk, for the log.
+    """
+    source: KernelSource = getattr(import_module(module), name)
+    _announcer.announce(is_kept=is_kept)
+    unpack = _unpacker(source.signature.args)
+    function = inline(source.function)
+
+    def entry(words: Any) -> Any:
+        return function(*unpack(words))
+
+    entry.__name__ = entry.__qualname__ = name
+    words_type = types.CPointer(types.int64)
+    compiled = _compile_entry(entry, types.int64(words_type))
+    library, symbol = compiled.library, compiled.fndesc.llvm_func_name
+    if not _is_called_with_pointers(compiled):
+        raise RuntimeError(f"numba {numba.__version__} has a calling convention of another kind")
+    leaves = _flatten_types(source.signature.args)
+    arguments = tuple(_array_type(leaf) for leaf in leaves)
+    address = library.get_pointer_to_function(symbol)
+    code = b"" if _is_dependent(library) else library._get_compiled_object()
+    return CompiledKernel(address, arguments, compiled, symbol, code)
+
+
+_C_LIBRARY: Final = frozenset({"memcpy", "memmove", "memset", "memcmp"})
+
+
+def _is_called_with_pointers(compiled: Any) -> bool:
+    """Return whether a function is ``int32 (int64 *result, void **error, int64 *words)``."""
+    described = compiled.fndesc
+    function = compiled.target_context.call_conv.get_function_type(
+        described.restype, described.argtypes
+    )
+    pointers = [isinstance(argument, ir.PointerType) for argument in function.args]
+    return function.return_type == ir.IntType(32) and pointers == [True] * 3
+
+
+def _compile_entry(entry: Callable[..., Any], signature: Any) -> Any:
+    """Compile a function without what only Python would call, and keep its object code."""
+    dispatcher = _njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False)(
+        entry
+    )
+    dispatcher._cache = _ObjectCodeCache()
+    dispatcher.compile(signature)
+    (compiled,) = dispatcher.overloads.values()
+    return compiled
+
+
+class _ObjectCodeCache(NullCache):
+    """A cache that has nothing and keeps nothing, for which numba keeps object code."""
+
+    def save_overload(self, signature: Any, compiled: Any) -> None:
+        """No-op."""
+
+
+def _is_dependent(library: Any) -> bool:
+    """Return whether machine code needs more than itself and functions of the C library."""
+    return library.has_dynamic_globals or any(
+        function.is_declaration
+        and not function.name.startswith("llvm.")
+        and function.name not in _C_LIBRARY
+        for function in library._final_module.functions
+    )
+
+
+def _flatten_types(arguments: Any) -> Iterator[Any]:
+    for argument in arguments:
+        if isinstance(argument, types.BaseTuple):
+            yield from _flatten_types(argument)
+        else:
+            yield argument
+
+
+def _array_type(argument: Any) -> tuple[str, int, bool] | None:
+    if not isinstance(argument, types.Array):
+        return None
+    if argument.layout != "C":
+        raise TypeError(f"{argument} is not in C order")
+    return as_dtype(argument.dtype).str, argument.ndim, argument.mutable
+
+
+def _unpacker(arguments: tuple[Any, ...]) -> Any:
+    """Make an intrinsic that turns a pointer to words into a tuple of the arguments."""
+
+    @intrinsic
+    def unpack(typing_context: Any, words: Any) -> Any:
+        result = types.Tuple(arguments)
+
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            place = 0
+
+            def next_word() -> Any:
+                nonlocal place
+                place += 1
+                at = builder.gep(args[0], [ir.Constant(ir.IntType(64), place - 1)])
+                return builder.load(at)
+
+            def build(kind: Any) -> Any:
+                if isinstance(kind, types.BaseTuple):
+                    parts: Any = kind  # its types lack the attribute
+                    return context.make_tuple(builder, kind, [build(part) for part in parts.types])
+                if isinstance(kind, types.Array):
+                    return _build_array(context, builder, kind, next_word)
+                if kind == types.boolean:
+                    return cgutils.is_not_null(builder, next_word())
+                if kind != types.int64:
+                    raise TypeError(f"a kernel cannot take a {kind}")
+                return next_word()
+
+            return build(result)
+
+        return result(words), generate
+
+    return unpack
+
+
+def _build_array(context: Any, builder: Any, kind: Any, next_word: Callable[[], Any]) -> Any:
+    """Make an array that borrows its memory, from its address and shape."""
+    array = context.make_array(kind)(context, builder)
+    data = builder.inttoptr(next_word(), array.data.type)
+    shape = [next_word() for _ in range(kind.ndim)]
+    itemsize = ir.Constant(ir.IntType(64), as_dtype(kind.dtype).itemsize)
+    strides = [itemsize]
+    for size in reversed(shape[1:]):
+        strides.insert(0, builder.mul(strides[0], size))
+    populate_array(array, data, shape, strides, itemsize, meminfo=None)
+    return array._getvalue()
 
 
 def compile_lazily(function: Callable[..., Any], **options: Any) -> Any:
@@ -176,10 +348,15 @@ class _Announcer(event.Listener):
 
     def on_start(self, event: Any) -> None:
         dispatcher = event.data["dispatcher"]
-        if self.is_done or not dispatcher.py_func.__module__.startswith("ibticks."):
+        if dispatcher.py_func.__module__.startswith("ibticks."):
+            self.announce(is_kept=isinstance(dispatcher._cache, _OptionalCache))
+
+    def announce(self, *, is_kept: bool) -> None:
+        """Log that something is compiled, unless that was logged already."""
+        if self.is_done:
             return
         self.is_done = True
-        if isinstance(dispatcher._cache, _OptionalCache):
+        if is_kept:
             _log.warning("compiling for this machine: some seconds, once for an installation")
         else:
             _log.warning(

@@ -26,7 +26,7 @@ HOMES = {
     "ibapi": {"tws"},
     "ipykernel": {"notebook"},
     "ipywidgets": {"widgets"},
-    "llvmlite": {"_jit"},
+    "llvmlite": {"_jit", "_machine_code"},
     "numba": {"_jit", "analysis", "format"},
     "numpy": {
         "accessors",

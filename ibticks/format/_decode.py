@@ -12,14 +12,24 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from ibticks._machine_code import Packed
 from ibticks.config import TIME_MAX, TIME_MIN
 from ibticks.errors import CorruptFileError, InputError
-from ibticks.format import _wire_kernels as status_codes
-from ibticks.format import _wire_kernels as wire_kernels
-from ibticks.format._decode_kernels import TickArrays, decode_ticks
+from ibticks.format import _kernel_state as dictionaries
+from ibticks.format import _kernel_state as status_codes
 from ibticks.format._framing import MAX_FRAME_BYTES
-from ibticks.format._shape_kernels import SHAPE_PLACES, SHAPE_WORDS, SHAPES, ShapeTables
-from ibticks.format._wire_kernels import DICTIONARIES, STATE_SIZE, State, StringTables, rehash
+from ibticks.format._kernel_state import (
+    DICTIONARIES,
+    SHAPE_PLACES,
+    SHAPE_WORDS,
+    SHAPES,
+    STATE_SIZE,
+    ShapeTables,
+    State,
+    StringTables,
+    TickArrays,
+)
+from ibticks.format._kernels import decode_ticks, rehash
 from ibticks.schema import (
     COLUMNS,
     FLAGS,
@@ -41,11 +51,11 @@ if TYPE_CHECKING:
 __all__ = ["Decoder", "as_bytes", "check_bounds", "corrupt_error", "decode", "doubled"]
 
 _DICTIONARY = {
-    "tick_type": wire_kernels.TICK_TYPE,
-    "exchange": wire_kernels.EXCHANGE,
-    "stream_id": wire_kernels.STREAM_ID,
-    "conditions": wire_kernels.CONDITIONS,
-    "metadata": wire_kernels.METADATA,
+    "tick_type": dictionaries.TICK_TYPE,
+    "exchange": dictionaries.EXCHANGE,
+    "stream_id": dictionaries.STREAM_ID,
+    "conditions": dictionaries.CONDITIONS,
+    "metadata": dictionaries.METADATA,
 }
 _BIT = {name: field.number for name, field in COLUMNS.items()} | {
     "timestamp": 0,
@@ -130,6 +140,7 @@ class Decoder:
             masks=np.zeros((SHAPES, SHAPE_WORDS), dtype=np.uint64),
             places=np.full((SHAPES, SHAPE_PLACES), -1, dtype=np.int64),
         )
+        self._packed: Packed | None = None  # the arrays above; None after one was replaced
 
     def _allocate(self, name: str, rows: int) -> npt.NDArray[Any]:
         """Return an output array with room for some rows; an empty one if it is not wanted."""
@@ -193,14 +204,13 @@ class Decoder:
                 self._grow(("metadata_keys", "metadata_items"))
             else:
                 raise corrupt_error(status, int(self._state[State.POSITION]))
+            self._packed = None
             status = self._run(data, stop)
         return int(self._state[State.POSITION])
 
     def _run(self, data: npt.NDArray[np.uint8], stop: int) -> int:
-        return int(
-            decode_ticks(
-                data,
-                stop,
+        if self._packed is None:
+            self._packed = Packed(
                 *self._interval,
                 self._wanted,
                 self._arrays,
@@ -208,7 +218,7 @@ class Decoder:
                 self._shapes,
                 self._state,
             )
-        )
+        return decode_ticks(data, stop, self._packed)
 
     def mark(self) -> npt.NDArray[np.int64]:
         """Return the state of the decoder, for :meth:`rewind`."""

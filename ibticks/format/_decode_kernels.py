@@ -7,13 +7,26 @@ array is full it returns a status, the caller makes room, and it continues at th
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 from numba import types
 
 from ibticks._jit import BYTES, inline, kernel, load_u64, merge
+from ibticks.format._kernel_state import (
+    CONDITIONS,
+    DONE,
+    EXCHANGE,
+    MALFORMED,
+    METADATA,
+    NEED_LIST,
+    NEED_PAIRS,
+    NEED_ROWS,
+    STREAM_ID,
+    TICK_TYPE,
+    State,
+    TickArrays,
+)
 from ibticks.format._shape_kernels import (
     CONDITION_COUNT,
     CONDITIONS_AT,
@@ -31,19 +44,8 @@ from ibticks.format._shape_kernels import (
     varint_at,
 )
 from ibticks.format._wire_kernels import (
-    CONDITIONS,
-    DONE,
-    EXCHANGE,
-    MALFORMED,
     MAX_DEPTH,
-    METADATA,
-    NEED_LIST,
-    NEED_PAIRS,
-    NEED_ROWS,
-    STREAM_ID,
     STRING_TABLES,
-    TICK_TYPE,
-    State,
     frame_bounds,
     intern_string,
     read_length,
@@ -53,7 +55,7 @@ from ibticks.format._wire_kernels import (
     walk_message,
 )
 
-__all__ = ["TickArrays", "decode_ticks"]
+__all__ = ["decode_ticks"]
 
 _POSITION, _ROWS, _MESSAGES = State.POSITION, State.ROWS, State.MESSAGES
 _LIST, _PAIRS, _LAST_TIME = State.LIST, State.PAIRS, State.LAST_TIME
@@ -81,37 +83,6 @@ _FLAGS = 0b1111 << 13
 _EXCHANGE_TIME = 1 << 17
 _STREAM_ID = 1 << 18
 _METADATA = 1 << 19
-
-
-class TickArrays(NamedTuple):
-    """Output arrays, one element a row; those of columns that are not wanted are empty.
-
-    ``flags`` has a bit for each of the four flags, and ``presence`` one for each field number.
-    ``conditions``, ``metadata_keys`` and ``metadata_items`` are flat; the arrays of offsets say
-    which elements belong to which row. Doubles are decoded as their bits.
-    """
-
-    timestamp: npt.NDArray[np.int64]
-    contract_id: npt.NDArray[np.uint32]
-    price: npt.NDArray[np.uint64]
-    size: npt.NDArray[np.uint64]
-    bid_price: npt.NDArray[np.uint64]
-    bid_size: npt.NDArray[np.uint64]
-    ask_price: npt.NDArray[np.uint64]
-    ask_size: npt.NDArray[np.uint64]
-    mid_price: npt.NDArray[np.uint64]
-    sequence: npt.NDArray[np.uint64]
-    exchange_time: npt.NDArray[np.int64]
-    presence: npt.NDArray[np.uint32]
-    flags: npt.NDArray[np.uint8]
-    tick_type: npt.NDArray[np.int32]
-    exchange: npt.NDArray[np.int32]
-    stream_id: npt.NDArray[np.int32]
-    conditions_offsets: npt.NDArray[np.int64]
-    metadata_offsets: npt.NDArray[np.int64]
-    conditions: npt.NDArray[np.int32]
-    metadata_keys: npt.NDArray[np.int32]
-    metadata_items: npt.NDArray[np.int32]
 
 
 _TICK_ARRAYS: Final = types.NamedTuple(

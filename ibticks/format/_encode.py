@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from ibticks._machine_code import Packed
 from ibticks.errors import InputError
-from ibticks.format import _encode_kernels as k
 from ibticks.format._framing import MAX_FRAME_BYTES
-from ibticks.format._wire_kernels import DICTIONARIES
+from ibticks.format._kernel_state import DICTIONARIES
+from ibticks.format._kernels import encode_ticks
 from ibticks.schema import (
     COLUMNS,
     FLAGS,
@@ -116,7 +117,7 @@ class Encoder:
             pair_offsets = pairs.offsets
             keys = pool.codes(4, pairs.keys, pairs.values)
             items = np.ascontiguousarray(pairs.items, dtype=np.int32)
-        self._arguments: Final = (
+        self._packed: Final = Packed(
             np.ascontiguousarray(columns.timestamp, dtype=np.int64),
             contracts,
             tuple(numbers[name].view(np.uint64) for name in _FLOATS),
@@ -152,7 +153,7 @@ class Encoder:
         written = np.zeros(1, dtype=np.int64)
         row = start
         while row < stop:
-            reached = k.encode_ticks(row, stop, *self._arguments, out, written)
+            reached = encode_ticks(row, stop, self._packed, out, written)
             if reached == row:
                 if len(out) == _LARGEST:
                     raise InputError(

@@ -6,14 +6,8 @@ import numpy as np
 from numba import types
 
 from ibticks._jit import BYTES, inline, kernel, load_u8
-from ibticks.format._wire_kernels import (
-    DONE,
-    MALFORMED,
-    NEED_ROWS,
-    State,
-    frame_bounds,
-    walk_message,
-)
+from ibticks.format._kernel_state import DONE, MALFORMED, NEED_ROWS, State
+from ibticks.format._wire_kernels import frame_bounds, walk_message
 
 __all__ = ["find_messages", "fingerprint_frames", "scan_blocks", "walk_frames"]
 

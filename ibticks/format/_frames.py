@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ibticks.config import TIME_MAX, TIME_MIN
-from ibticks.format import _frame_kernels as kernels
-from ibticks.format import _wire_kernels as status_codes
+from ibticks.format import _kernel_state as status_codes
+from ibticks.format import _kernels as kernels
 from ibticks.format._decode import check_bounds, corrupt_error, doubled
 from ibticks.format._framing import BLOCK_BYTES
-from ibticks.format._wire_kernels import STATE_SIZE, State
+from ibticks.format._kernel_state import STATE_SIZE, State
 
 __all__ = [
     "TORN",

@@ -8,15 +8,14 @@ values. A frame that matches a shape is well-formed, and its values are read fro
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 from numba import types
 
 from ibticks._jit import inline, load_u8, load_u64, merge
+from ibticks.format._kernel_state import SHAPE_WORDS, SHAPES, ShapeTables, State
 from ibticks.format._wire_kernels import (
-    State,
     read_length,
     read_tag,
     read_varint,
@@ -31,23 +30,16 @@ __all__ = [
     "EXCHANGE_AT",
     "EXCHANGE_SIZE",
     "PRESENT",
-    "SHAPES",
-    "SHAPE_PLACES",
     "SHAPE_TABLES",
-    "SHAPE_WORDS",
     "STREAM_CODE",
     "TYPE_CODE",
     "VALUE_AT",
-    "ShapeTables",
     "learn_shape",
     "match_shape",
     "shaped_time",
     "varint_at",
 ]
 
-SHAPES: Final = 8
-SHAPE_WORDS: Final = 48  # of eight bytes: larger messages are parsed each time
-SHAPE_PLACES: Final = 64
 _MAX_CONDITIONS = 8
 _FIRST_LESSONS = 64  # and after that one for every 16 frames that matched
 
@@ -65,24 +57,6 @@ TYPE_CODE: Final = 50
 STREAM_CODE: Final = 51
 
 _SHAPE, _LEARNED, _MATCHED = State.SHAPE, State.LEARNED, State.MATCHED
-
-
-class ShapeTables(NamedTuple):
-    """Arrays of all shapes.
-
-    Attributes
-    ----------
-    words : numpy.ndarray
-        uint64, shape ``(SHAPES, SHAPE_WORDS)``: bytes of the message, eight in a word.
-    masks : numpy.ndarray
-        uint64, of the same shape: bits that must be equal.
-    places : numpy.ndarray
-        int64, shape ``(SHAPES, SHAPE_PLACES)``: positions relative to the message; -1 for none.
-    """
-
-    words: npt.NDArray[np.uint64]
-    masks: npt.NDArray[np.uint64]
-    places: npt.NDArray[np.int64]
 
 
 SHAPE_TABLES: Final = types.NamedTuple(

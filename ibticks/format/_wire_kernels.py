@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 from numba import types
 
 from ibticks._jit import MUTABLE_BYTES, inline, kernel, load_u8, load_u32, load_u64
 from ibticks.format._framing import MAX_FRAME_BYTES
+from ibticks.format._kernel_state import (
+    BAD_LENGTH,
+    DICTIONARIES,
+    DONE,
+    MALFORMED,
+    NEED_POOL,
+    NEED_STRINGS,
+    TORN,
+    State,
+    StringTables,
+)
 
 __all__ = [
-    "BAD_LENGTH",
-    "CONDITIONS",
-    "DICTIONARIES",
-    "DONE",
-    "EXCHANGE",
-    "MALFORMED",
     "MAX_DEPTH",
-    "METADATA",
-    "NEED_LIST",
-    "NEED_PAIRS",
-    "NEED_POOL",
-    "NEED_ROWS",
-    "NEED_STRINGS",
-    "STATE_SIZE",
-    "STREAM_ID",
     "STRING_TABLES",
-    "TICK_TYPE",
-    "TORN",
-    "State",
-    "StringTables",
     "equal_bytes",
     "frame_bounds",
     "intern_string",
@@ -44,50 +36,6 @@ __all__ = [
     "to_nanoseconds",
     "walk_message",
 ]
-
-# Numbers of the dictionaries, one per string column.
-TICK_TYPE: Final = 0
-EXCHANGE: Final = 1
-STREAM_ID: Final = 2
-CONDITIONS: Final = 3
-METADATA: Final = 4
-DICTIONARIES: Final = 5
-
-# The status a kernel returns; state[State.POSITION] is the position it reached.
-DONE: Final = 0  # reached the end of the buffer at the end of a frame
-TORN: Final = 1  # the last frame is not whole
-NEED_ROWS: Final = 2
-NEED_STRINGS: Final = 3  # a dictionary is full
-NEED_POOL: Final = 4  # the bytes of the dictionaries are full
-NEED_LIST: Final = 5  # the flat array of conditions is full
-NEED_PAIRS: Final = 6  # the flat arrays of metadata are full
-BAD_LENGTH: Final = 7  # a frame that is empty or longer than MAX_FRAME_BYTES
-MALFORMED: Final = 8  # a frame that is not a StreamMessage
-
-
-class State:
-    """Index of each running value of a kernel in its ``state`` array (int64)."""
-
-    POSITION: Final = 0
-    ROWS: Final = 1
-    MESSAGES: Final = 2
-    LIST: Final = 3  # conditions written
-    PAIRS: Final = 4  # metadata pairs written
-    POOL: Final = 5  # bytes of the string pool used
-    LAST_TIME: Final = 6
-    UNSORTED: Final = 7
-    IN_ALL: Final = 8  # presence bits every row had
-    IN_ANY: Final = 9  # presence bits some row had
-    STRINGS: Final = 10  # entries of each dictionary, DICTIONARIES of them
-    RECENT: Final = 15  # the code last returned by each dictionary
-    SHAPE: Final = 20  # the shape of the last frame
-    LEARNED: Final = 21  # shapes learned
-    MATCHED: Final = 22  # frames that matched one
-    GROUPS: Final = 23  # numbers of the open groups while one is skipped, MAX_DEPTH of them
-    LAST_GROUP: Final = 122
-
-
-STATE_SIZE: Final = 123
 
 MAX_DEPTH: Final = 100  # of messages and groups, as in the protobuf runtime
 
@@ -346,25 +294,6 @@ def equal_bytes(a, a_at, b, b_at, size):
 _POOL, _STRINGS, _RECENT = State.POOL, State.STRINGS, State.RECENT
 
 
-class StringTables(NamedTuple):
-    """Arrays of all dictionaries.
-
-    Attributes
-    ----------
-    pool : numpy.ndarray
-        uint8: the bytes of the strings, one after another.
-    entries : numpy.ndarray
-        int64, shape ``(DICTIONARIES, capacity, 2)``: position in ``pool`` and size, by code.
-    slots : numpy.ndarray
-        int32, shape ``(DICTIONARIES, power of two)``: hash table of codes with open addressing; -1
-        where empty.
-    """
-
-    pool: npt.NDArray[np.uint8]
-    entries: npt.NDArray[np.int64]
-    slots: npt.NDArray[np.int32]
-
-
 STRING_TABLES: Final = types.NamedTuple(
     (MUTABLE_BYTES, types.int64[:, :, ::1], types.int32[:, ::1]), StringTables
 )
@@ -456,7 +385,7 @@ def intern_string(buffer, at, size, dictionary, strings, state):
     return code
 
 
-@kernel(types.void(STRING_TABLES, types.int64[::1]))
+@kernel(types.int64(STRING_TABLES, types.int64[::1]))
 def rehash(strings, state):
     """Fill empty ``slots`` (all -1) with the entries of the dictionaries."""
     pool, entries, table = strings
@@ -468,3 +397,4 @@ def rehash(strings, state):
             while table[dictionary, slot] >= 0:
                 slot = (slot + 1) & (slots - 1)
             table[dictionary, slot] = code
+    return DONE

@@ -17,7 +17,7 @@ from ibticks.config import TIME_MAX, TIME_MIN
 from ibticks.errors import CorruptFileError, InputError, UnknownColumnError
 from ibticks.format import Decoder, count_frames, find_payloads, fingerprint_payloads, scan_frames
 from ibticks.format._decode import decode
-from ibticks.format._wire_kernels import DICTIONARIES, STATE_SIZE, State
+from ibticks.format._kernel_state import DICTIONARIES, STATE_SIZE, State
 from ibticks.schema import COLUMNS
 from ibticks.testing import wire
 from ibticks.testing.strategies import malformed_messages, wire_messages

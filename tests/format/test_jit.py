@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import json
 import os
 import pwd
@@ -16,27 +18,19 @@ import pytest
 from numba.core.dispatcher import Dispatcher
 
 from ibticks import _jit as jit
-from ibticks.format import (
-    Decoder,
-    Encoder,
-    _decode_kernels,
-    _encode_kernels,
-    _frame_kernels,
-    _wire_kernels,
-)
+from ibticks import _machine_code
+from ibticks._machine_code import Kernel, Packed
+from ibticks.format import Decoder, Encoder, _kernels
+from ibticks.format._kernel_state import DONE, STATE_SIZE, TORN
 
 from .oracle import columns_of, framed
 from .test_decode import TICK, tick
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import ModuleType
 
-KERNELS = {
-    name: kernel
-    for module in (_decode_kernels, _encode_kernels, _frame_kernels)
-    for name, kernel in vars(module).items()
-    if isinstance(kernel, Dispatcher) and name in module.__all__
-} | {"rehash": _wire_kernels.rehash}
+KERNELS = {name: value for name, value in vars(_kernels).items() if isinstance(value, Kernel)}
 
 
 def run(code: str, **environment: str) -> list[str]:
@@ -61,13 +55,64 @@ def test_all_kernels_are_known() -> None:
 
 
 @pytest.mark.parametrize("name", KERNELS)
-def test_a_kernel_releases_the_gil_and_is_cached_on_disk(name: Any) -> None:
+def test_the_machine_code_of_a_kernel_is_on_disk(name: str) -> None:
     kernel = KERNELS[name]
-    assert kernel.targetoptions["nogil"]
-    assert kernel.stats.cache_path is not None
-    # One signature, compiled or loaded when the module was imported: no call compiles.
-    assert len(kernel.signatures) == 1
-    assert not kernel._can_compile
+    kernel.load()
+    assert any(path.is_file() for path in kernel.paths())
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_the_sources_of_a_kernel_are_all_it_is_compiled_from(name: str) -> None:
+    """Functions it calls, and modules whose constants numba freezes into it."""
+    kernel = KERNELS[name]
+    pending = [getattr(importlib.import_module(kernel.module), name).function]
+    functions, files = set[Any](), {Path(jit.__file__)}
+    while pending:
+        function = pending.pop()
+        functions.add(function)
+        files.add(Path(function.__code__.co_filename))
+        module = sys.modules[function.__module__]
+        for used in function.__code__.co_names:
+            value = function.__globals__.get(used)
+            if isinstance(value, Dispatcher) and value.py_func not in functions:
+                pending.append(value.py_func)
+        files |= {Path(str(other.__file__)) for other in imported_constants(module)}
+    assert files <= set(kernel.sources)
+
+
+def imported_constants(module: ModuleType) -> list[ModuleType]:
+    """The modules of this package from which a module imports constants."""
+    tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
+    return [
+        importlib.import_module(str(node.module))
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("ibticks")
+    ]
+
+
+def test_an_argument_a_kernel_was_not_compiled_for_is_refused() -> None:
+    state = np.zeros(STATE_SIZE, dtype=np.int64)
+    buffer = np.frombuffer(b"", dtype=np.uint8)
+    assert _kernels.walk_frames(buffer, 0, state) == DONE
+    assert _kernels.walk_frames(buffer, np.uint32(0), state) == DONE
+    with pytest.raises(TypeError, match="float"):
+        _kernels.walk_frames(buffer, 0.0, state)
+    wrong: list[tuple[Any, ...]] = [
+        (buffer, 0, state.view(np.uint64)),
+        (buffer, 0, np.zeros((2, STATE_SIZE), dtype=np.int64)),
+        (buffer, 0, np.zeros(2 * STATE_SIZE, dtype=np.int64)[::2]),
+        (buffer, 0, np.frombuffer(bytes(8 * STATE_SIZE), dtype=np.int64)),
+        (buffer, state, state),
+        (buffer, 1 << 63, state),
+        (buffer, -(1 << 63) - 1, state),
+        (buffer, 0),
+        (buffer, 0, state, 0),
+        (Packed(buffer, 0, state.view(np.uint64)),),
+        (Packed(buffer, 0, state, 0),),
+    ]
+    for arguments in wrong:
+        with pytest.raises(TypeError, match="walk_frames"):
+            _kernels.walk_frames(*arguments)
 
 
 # --- threads --------------------------------------------------------------------------------------
@@ -136,23 +181,59 @@ def test_python_runs_while_two_threads_run_kernels(
 
 # --- compiled once --------------------------------------------------------------------------------
 
+FULL = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+
 COMPILE = """
 import json, logging, sys
 said = []
 handler = logging.Handler()
 handler.emit = lambda record: said.append(record.getMessage())
 logging.getLogger("ibticks").addHandler(handler)
-from ibticks.format._encode_kernels import encode_ticks
-stats = encode_ticks.stats
-print(json.dumps([said, sum(stats.cache_hits.values()), sum(stats.cache_misses.values())]))
+import numpy as np
+from ibticks.format._kernels import walk_frames
+state = np.zeros(123, dtype=np.int64)
+status = walk_frames(np.frombuffer(bytes([0, 0, 0, 1, 7, 0]), dtype=np.uint8), 6, state)
+print(json.dumps([said, "numba" in sys.modules, status, state[:3].tolist()]))
 """
+WALKED = [TORN, [5, 0, 1]]
+ANNOUNCEMENT = "compiling for this machine: some seconds, once for an installation"
+
+
+def compiled_in(folder: Path, setup: str = "") -> list[Any]:
+    """Return what is logged, whether numba is loaded, and the result, in a fresh interpreter."""
+    return json.loads(run(setup + COMPILE, NUMBA_CACHE_DIR=str(folder))[0])
 
 
 def test_the_machine_code_is_cached_and_its_compilation_is_logged(tmp_path: Path) -> None:
-    first, second = (json.loads(run(COMPILE, NUMBA_CACHE_DIR=str(tmp_path))[0]) for _ in range(2))
-    announcement = "compiling for this machine: some seconds, once for an installation"
-    assert first == [[announcement], 0, 1]
-    assert second == [[], 1, 0]
+    first, second = (compiled_in(tmp_path) for _ in range(2))
+    assert first == [[ANNOUNCEMENT], True, *WALKED]
+    assert second == [[], False, *WALKED]
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "of other sources"])
+def test_damaged_machine_code_is_compiled_anew(tmp_path: Path, damage: str) -> None:
+    compiled_in(tmp_path)
+    (path,) = tmp_path.glob("*/*.kernel")
+    whole = path.read_bytes()
+    if damage == "of other sources":
+        path.write_bytes(_machine_code._format(bytes(32), "nowhere", (), b"no code"))
+    else:
+        at = len(whole) // 2
+        flipped = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
+        path.write_bytes({"empty": b"", "cut": whole[:-1], "flipped": flipped}[damage])
+    assert compiled_in(tmp_path) == [[ANNOUNCEMENT], True, *WALKED]
+    assert compiled_in(tmp_path) == [[], False, *WALKED]
+
+
+def test_a_full_disk_keeps_no_kernel(tmp_path: Path) -> None:
+    assert compiled_in(tmp_path, FULL) == [[ANNOUNCEMENT], True, *WALKED]
+    assert not list(tmp_path.glob("*/*.kernel"))
+
+
+def test_without_a_folder_a_kernel_is_compiled_in_memory() -> None:
+    (line,), *result = compiled_in(Path("/dev/null/numba"))
+    assert line.startswith("compiling in memory: some seconds in each process")
+    assert result == [True, *WALKED]
 
 
 # --- no folder for the machine code ---------------------------------------------------------------
@@ -182,15 +263,6 @@ def test_without_a_cache_folder_a_kernel_is_compiled_in_memory_and_logged_once()
     (line,) = logged(NUMBA_CACHE_DIR="/dev/null/numba", **only_that)
     assert line.startswith("compiling in memory: some seconds in each process")
     assert "NUMBA_CACHE_DIR" in line
-
-
-def test_a_kernel_of_one_signature_is_compiled_without_a_folder() -> None:
-    setup = "from ibticks._jit import kernel\nimport numba\n"
-    use = "print(kernel(numba.int64(numba.int64))(lambda n: n + 1)(41))"
-    assert run(setup + use, NUMBA_CACHE_LOCATOR_CLASSES="UserProvidedCacheLocator") == ["42"]
-
-
-FULL = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
 
 
 def test_a_full_cache_folder_is_skipped(tmp_path: Path) -> None:
@@ -253,9 +325,18 @@ HEAVY = {"numba", "llvmlite", "numpy", "pandas", "polars", "pyarrow", "psycopg",
         ("ibticks.format._tick_encoder, ibticks.format._framing", set()),
         ("ibticks.format._header, ibticks.format._messages", {"google"}),
         ("ibticks.schema._columns", {"numpy"}),
-        ("ibticks.format._decode", {"numpy", "numba", "llvmlite"}),
+        ("ibticks.format._decode, ibticks.format._encode, ibticks.format._frames", {"numpy"}),
     ],
 )
 def test_only_used_kernels_are_loaded(modules: str, needed: set[str]) -> None:
     (loaded,) = run(f"import sys, json, {modules}; print(json.dumps(list(sys.modules)))")
     assert {name.partition(".")[0] for name in json.loads(loaded)} & HEAVY == needed
+
+
+def test_a_kernel_that_is_on_disk_is_loaded_without_numba() -> None:
+    load = "".join(f"_kernels.{name}.load()\n" for name in KERNELS)
+    code = f"import sys, json\nfrom ibticks.format import _kernels\n{load}"
+    for kernel in KERNELS.values():
+        kernel.load()  # compiles what is not there
+    (loaded,) = run(f"{code}print(json.dumps(list(sys.modules)))")
+    assert {name.partition(".")[0] for name in json.loads(loaded)} & HEAVY == {"llvmlite"}

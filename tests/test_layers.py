@@ -52,7 +52,7 @@ HOMES = {
     "pyarrow": {"accessors", "columns", "frames", "tables"},
     "pytest": {"testing"},
     "pytz": {"calendar"},
-    "rich": {"cli", "store"},
+    "rich": {"_progress", "cli"},
     "traitlets": {"widgets"},
     "typer": {"cli"},
     "xarray": {"accessors", "frames"},

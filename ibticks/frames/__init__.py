@@ -13,10 +13,11 @@ from ibticks._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from ibticks.frames._arrays import combine_chunks
+    from ibticks.frames._batches import batch_stream, slice_batches
     from ibticks.frames._export import parse_file_format, write_tables
     from ibticks.frames._from_arrow import frame_to_arrow, from_arrow
     from ibticks.frames._records import coverage_frame, from_query
-    from ibticks.frames._scan import scan
+    from ibticks.frames._scan import parse_bounds, scan
     from ibticks.frames._schema import (
         METADATA_KEY,
         arrow_type,
@@ -36,6 +37,7 @@ __all__ = [
     "METADATA_KEY",
     "arrow_type",
     "attach_metadata",
+    "batch_stream",
     "combine_chunks",
     "coverage_frame",
     "frame_to_arrow",
@@ -44,10 +46,12 @@ __all__ = [
     "json_lines",
     "map_array",
     "metadata_of",
+    "parse_bounds",
     "parse_file_format",
     "read_times",
     "remember_symbols",
     "scan",
+    "slice_batches",
     "symbol_of",
     "to_dask",
     "to_pandas",

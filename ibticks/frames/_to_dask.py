@@ -1,10 +1,12 @@
-"""Ticks as a Dask frame: more than fits into memory, one file after the other."""
+"""Ticks as a Dask frame: more than fits into memory, one partition after the other."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+import pandas as pd
 
 from ibticks.errors import MissingExtraError
 from ibticks.frames._schema import arrow_schema
@@ -14,8 +16,9 @@ from ibticks.schema import check_columns
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import pandas as pd
     import pyarrow as pa
+
+    from ibticks._types import Interval
 
 __all__ = ["to_dask"]
 
@@ -26,6 +29,8 @@ def to_dask(
     partitions: Sequence[P],
     load: Callable[[P, tuple[str, ...]], pa.Table],
     columns: Sequence[str],
+    *,
+    times: Sequence[Interval] | None = None,
 ) -> Any:
     """Make a Dask frame, one partition for each element of ``partitions``.
 
@@ -39,14 +44,17 @@ def to_dask(
         columns alone that the computation uses.
     columns : sequence of str
         The columns of the frame.
+    times : sequence of Interval, optional
+        Bounds of the times of each partition, which follow each other: the frame has the times as
+        its index, instead of the column ``timestamp``.
 
     Returns
     -------
     dask.dataframe.DataFrame
         Its partitions are frames of :func:`ibticks.frames.to_pandas`, with their dtypes; the
-        categories are known when it is computed. Each has an index from 0, so the divisions are
-        unknown: ``ddf.set_index("timestamp", sorted=True)`` makes them known where the
-        partitions follow each other in time.
+        categories are known when it is computed. With ``times``, its index is ``timestamp`` and the
+        divisions are the bounds of the partitions; without, each partition has an index from 0,
+        and the divisions are unknown.
 
     Raises
     ------
@@ -66,13 +74,30 @@ def to_dask(
         dask, dd = import_module("dask"), import_module("dask.dataframe")
     except ImportError as error:
         raise MissingExtraError("Dask is not installed: pip install 'ibticks[dask]'") from error
-    names = list(check_columns(list(columns)))
-    meta = _unknown_categories(to_pandas(arrow_schema(names).empty_table()))
+    names = [name for name in check_columns(list(columns)) if times is None or name != "timestamp"]
+    reader = _Reader(load, is_indexed=times is not None)
+    meta = _unknown_categories(
+        reader.frame(arrow_schema([*names, "timestamp"]).empty_table(), names)
+    )
     # Dask would turn the tuples of conditions into texts such as "('x',)".
     with dask.config.set({"dataframe.convert-string": False}):
         if not partitions:
             return dd.from_pandas(meta, npartitions=1)
-        return dd.from_map(_Reader(load), list(partitions), meta=meta, columns=names, label="ticks")
+        return dd.from_map(
+            reader,
+            list(partitions),
+            meta=meta,
+            columns=names,
+            label="ticks",
+            divisions=None if times is None else _divisions(times),
+        )
+
+
+def _divisions(times: Sequence[Interval]) -> list[pd.Timestamp]:
+    """Return the first time of each partition, and the last time of the last."""
+    instants = [interval.start_ns for interval in times]
+    instants.append(times[-1].end_ns - 1)
+    return [pd.Timestamp(instant, tz="UTC") for instant in instants]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +105,17 @@ class _Reader(Generic[P]):
     """Reads one partition; that it takes ``columns`` tells Dask to ask for what it needs."""
 
     load: Callable[[P, tuple[str, ...]], pa.Table]
+    is_indexed: bool
 
     def __call__(self, partition: P, columns: Sequence[str]) -> pd.DataFrame:
-        frame = to_pandas(self.load(partition, check_columns(tuple(columns))))
+        used = [*columns, "timestamp"] if self.is_indexed else columns
+        return self.frame(self.load(partition, check_columns(tuple(used))), columns)
+
+    def frame(self, table: pa.Table, columns: Sequence[str]) -> pd.DataFrame:
+        """Return these columns of a table as a pandas frame, with the index of the partitions."""
+        frame = to_pandas(table)
+        if self.is_indexed:
+            frame = frame.set_index("timestamp")
         return frame[list(columns)]
 
 

@@ -7,11 +7,13 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from ibticks._types import Interval
+from ibticks.config import HOUR_NS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    import polars as pl
     import pyarrow as pa
 
     from ibticks.index import FileRecord
@@ -19,12 +21,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "WINDOW_TICKS",
-    "FileLoader",
     "HourlyBatches",
+    "Partition",
+    "PartitionLoader",
     "group_by_hour",
     "group_by_stream",
+    "narrow",
     "overlaps",
-    "slice_batches",
+    "partition_by_file",
+    "partition_by_hour",
 ]
 
 WINDOW_TICKS: Final = 1 << 20
@@ -32,29 +37,105 @@ WINDOW_TICKS: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class FileLoader:
-    """Load one file of a selection; sent to Dask workers."""
+class Partition:
+    """Files whose ticks of an interval are read together, by one Dask worker.
+
+    Attributes
+    ----------
+    files : tuple of FileRecord
+    interval : Interval
+        Half-open, in UTC nanoseconds.
+    first_ns, after_ns : int
+        Bounds of their ticks within the interval, half-open.
+    """
+
+    files: tuple[FileRecord, ...]
+    interval: Interval
+    first_ns: int
+    after_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionLoader:
+    """Loads one partition of a selection; sent to Dask workers.
+
+    Attributes
+    ----------
+    root : Path
+        The store's folder.
+    strict : bool
+        Whether damaged data raises.
+    where : polars.Expr or None
+        Filter of the rows.
+    """
 
     root: Path
     strict: bool
+    where: pl.Expr | None
 
-    def __call__(
-        self, partition: tuple[FileRecord, int, int], columns: tuple[str, ...]
-    ) -> pa.Table:
-        from ibticks.frames import to_table
+    def __call__(self, partition: Partition, columns: tuple[str, ...]) -> pa.Table:
+        from ibticks.frames import to_polars, to_table
         from ibticks.storage import read_ticks
 
-        record, start_ns, end_ns = partition
-        blocks = read_ticks(
-            self.root,
-            [record],
-            [*columns, "timestamp"],
-            start_ns=start_ns,
-            end_ns=end_ns,
-            strict=self.strict,
-            threads=1,
-        )
-        return to_table(blocks, columns)
+        used = [*columns, *(() if self.where is None else self.where.meta.root_names())]
+        blocks = [
+            block
+            for stream in group_by_stream(partition.files)
+            for block in read_ticks(
+                self.root,
+                stream,
+                [*used, "timestamp"],
+                start_ns=partition.interval.start_ns,
+                end_ns=partition.interval.end_ns,
+                strict=self.strict,
+                threads=1,
+            )
+        ]
+        table = to_table(blocks, used)
+        if self.where is not None:
+            # By polars, but without the way back, which would not keep every type.
+            kept = to_polars(table).select(self.where).to_series()
+            table = table.filter(kept.to_arrow())
+        return table.select(columns)
+
+
+def partition_by_file(
+    files: Sequence[FileRecord], intervals: Sequence[Interval]
+) -> list[Partition]:
+    """Return a partition for each file and interval that meet, in the order of the files."""
+    return [
+        Partition((record,), interval, *_meeting([record], interval))
+        for record in files
+        for interval in intervals
+        if overlaps(record, *interval)
+    ]
+
+
+def partition_by_hour(
+    files: Sequence[FileRecord], intervals: Sequence[Interval]
+) -> list[Partition]:
+    """Return a partition for each hour and interval that meet: they follow each other in time."""
+    partitions: list[Partition] = []
+    for interval in intervals:
+        for hour in group_by_hour(files, *interval):
+            first_ns, after_ns = _meeting(hour, interval)
+            if partitions and first_ns < partitions[-1].after_ns:
+                # Ticks that are outside of the hour of their file.
+                before = partitions.pop()
+                hour = [*before.files, *hour]
+                first_ns = min(first_ns, before.first_ns)
+                after_ns = max(after_ns, before.after_ns)
+            partitions.append(Partition(tuple(hour), interval, first_ns, after_ns))
+    return partitions
+
+
+def _meeting(files: Sequence[FileRecord], interval: Interval) -> tuple[int, int]:
+    """Return the half-open bounds of the ticks of some files in an interval."""
+    first_ns = min(min(record.start_ns, record.hour_ns) for record in files)
+    after_ns = max(
+        max(record.end_ns + 1, 0 if record.sealed else record.hour_ns + HOUR_NS) for record in files
+    )
+    return max(first_ns, interval.start_ns), min(after_ns, interval.end_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +160,14 @@ class HourlyBatches:
         """Yield tables of whole hours; None stands for the bounds of the selection."""
         from ibticks.frames import to_table
 
-        whole = self.selection
-        narrowed = replace(
-            whole,
-            contract_ids=tuple(
-                c for c in whole.contract_ids if contract_ids is None or c in contract_ids
-            ),
-            tick_types=tuple(t for t in whole.tick_types if tick_types is None or t in tick_types),
-            intervals=tuple(_clipped(whole.intervals, start_ns, end_ns)),
+        narrowed = narrow(
+            self.selection,
+            start_ns=start_ns,
+            end_ns=end_ns,
+            contract_ids=contract_ids,
+            tick_types=tick_types,
         )
-        if not (narrowed.contract_ids and narrowed.tick_types and narrowed.intervals):
+        if narrowed is None:
             return
         files = narrowed.files()
         ticks = 1
@@ -108,19 +187,26 @@ class HourlyBatches:
                 del table
 
 
-def slice_batches(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.RecordBatch]:
-    """Cut tables that follow each other into batches of so many rows; the last may have fewer."""
-    import pyarrow as pa
-
-    left: pa.Table | None = None
-    for table in tables:
-        left = table if left is None else pa.concat_tables([left, table])
-        end = left.num_rows - left.num_rows % rows
-        for start in range(0, end, rows):
-            yield from left.slice(start, rows).combine_chunks().to_batches()
-        left = left.slice(end)
-    if left is not None and left.num_rows:
-        yield from left.combine_chunks().to_batches()
+def narrow(
+    selection: Selection,
+    *,
+    start_ns: int | None = None,
+    end_ns: int | None = None,
+    contract_ids: frozenset[int] | None = None,
+    tick_types: frozenset[str] | None = None,
+) -> Selection | None:
+    """Return the ticks of a selection within some bounds; None if there can be none."""
+    narrowed = replace(
+        selection,
+        contract_ids=tuple(
+            c for c in selection.contract_ids if contract_ids is None or c in contract_ids
+        ),
+        tick_types=tuple(t for t in selection.tick_types if tick_types is None or t in tick_types),
+        intervals=tuple(_clipped(selection.intervals, start_ns, end_ns)),
+    )
+    if not (narrowed.contract_ids and narrowed.tick_types and narrowed.intervals):
+        return None
+    return narrowed
 
 
 def overlaps(record: FileRecord, start_ns: int, end_ns: int) -> bool:

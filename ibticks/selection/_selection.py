@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, get_args
 
 from ibticks._html import Html, html_table
-from ibticks._types import StreamKey
+from ibticks._types import Interval, StreamKey
 from ibticks.config import TIME_MAX, TIME_MIN
 from ibticks.errors import InputError
 from ibticks.schema import check_columns, list_columns
 from ibticks.selection._batches import (
     WINDOW_TICKS,
-    FileLoader,
     HourlyBatches,
+    PartitionLoader,
     group_by_hour,
     group_by_stream,
+    narrow,
     overlaps,
-    slice_batches,
+    partition_by_file,
+    partition_by_hour,
 )
 
 if TYPE_CHECKING:
@@ -33,9 +35,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import xarray as xr
 
-    from ibticks._types import Interval, StreamKeyLike
+    from ibticks._types import StreamKeyLike
     from ibticks.coverage import Coverage
-    from ibticks.index import FileRecord, Index
+    from ibticks.index import FileRecord, Index, MemoryIndex
     from ibticks.schema import TickColumns
     from ibticks.storage import ColumnCache
 
@@ -231,16 +233,11 @@ class Selection:
         self, rows: int | None, *, show_progress: bool | None
     ) -> Generator[pa.RecordBatch, None, None]:
         from ibticks._progress import progress_bar
+        from ibticks.frames import slice_batches
 
-        tables = self._tables()
-        batches = (
-            (batch for table in tables for batch in table.to_batches())
-            if rows is None
-            else slice_batches(tables, rows)
-        )
         total = sum(record.ticks for record in self.files())
         with progress_bar(f"reading {self.label}", total, show=show_progress) as advance:
-            for batch in batches:
+            for batch in slice_batches(self._tables(), rows):
                 yield batch
                 advance(batch.num_rows)
 
@@ -255,19 +252,12 @@ class Selection:
 
         More ticks than :meth:`iter_batches` reads at once are read as the stream is consumed.
         """
-        import pyarrow as pa
-
-        from ibticks.frames import to_table
+        from ibticks.frames import batch_stream, to_table
 
         if sum(record.ticks for record in self.files()) <= WINDOW_TICKS:
             return self.to_arrow().__arrow_c_stream__(requested_schema)
         schema = to_table([], self.columns, metadata=self._metadata()).schema
-        batches = (
-            batch
-            for table in self._tables()
-            for batch in table.replace_schema_metadata(schema.metadata).to_batches()
-        )
-        reader = pa.RecordBatchReader.from_batches(schema, batches)
+        reader = batch_stream(self._tables(), schema)
         return reader.__arrow_c_stream__(requested_schema)
 
     def to_polars(self) -> pl.DataFrame:
@@ -369,23 +359,64 @@ class Selection:
                 scratch=target.parent,
             )
 
-    def to_dask(self) -> Any:
-        """Return a Dask frame with one partition for each file.
+    def to_dask(
+        self, *, where: pl.Expr | None = None, index: Literal["timestamp"] | None = None
+    ) -> Any:
+        """Return a Dask frame; its workers need the store's folder, and no index.
+
+        Parameters
+        ----------
+        where : polars.Expr, optional
+            Filter of the rows. Bounds of ``timestamp``, ``contract_id`` and ``tick_type`` leave out
+            files and blocks, as in :meth:`lazy`.
+        index : {"timestamp"}, optional
+            Index of the frame, in order of time: one partition for each hour of all streams, with
+            known divisions, so that ``.loc``, joins and ``map_overlap`` of a duration work. By
+            default one partition for each file, each with a ``RangeIndex`` of its own.
+
+        Returns
+        -------
+        dask.dataframe.DataFrame
+            See :func:`ibticks.frames.to_dask`.
 
         Raises
         ------
         MissingExtraError
             If Dask is not installed.
-        """
-        from ibticks.frames import to_dask
+        UnknownColumnError
+            If ``where`` names a column that ticks do not have.
+        InputError
+            For another ``index``.
 
-        partitions = [
-            (record, start_ns, end_ns)
-            for record in self.files()
-            for start_ns, end_ns in self.intervals
-            if overlaps(record, start_ns, end_ns)
-        ]
-        return to_dask(partitions, FileLoader(self.root, self.strict), self.columns)
+        Examples
+        --------
+        The spread of each hour, by several processes::
+
+            with dask.distributed.Client():
+                quotes = store.select("AAPL", "bid_ask").to_dask(index="timestamp")
+                spread = quotes["ask_price"] - quotes["bid_price"]
+                spread.groupby(spread.index.floor("1h")).mean().compute()
+        """
+        from ibticks.frames import parse_bounds, to_dask
+
+        if index not in (None, "timestamp"):
+            raise InputError(f"index={index!r}: a Dask frame has the index 'timestamp', or None")
+        narrowed: Selection | None = self
+        if where is not None:
+            check_columns(tuple(where.meta.root_names()))
+            narrowed = narrow(self, **asdict(parse_bounds(where)))
+        partitions = []
+        if narrowed is not None:
+            divide = partition_by_file if index is None else partition_by_hour
+            partitions = divide(narrowed.files(), narrowed.intervals)
+        return to_dask(
+            partitions,
+            PartitionLoader(self.root, self.strict, where),
+            self.columns,
+            times=None
+            if index is None
+            else [Interval(value.first_ns, value.after_ns) for value in partitions],
+        )
 
     def messages(self, *, ticks: bool = False) -> Iterator[dict[str, Any]]:
         """Iterate over the error, info and complete messages, as v2 JSON dictionaries.
@@ -540,6 +571,36 @@ class Selection:
         remember_symbols(symbols)
         return symbols
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the selection with what its index has of it, which needs no database."""
+        values = {value.name: getattr(self, value.name) for value in fields(self)}
+        # What the index does not have here, it might have there.
+        values |= {"decoded": None, "counts_from_clock": False, "explains_empty_loads": False}
+        return _restored, (values | {"index": self._index_snapshot()},)
+
+    def _index_snapshot(self) -> MemoryIndex:
+        from ibticks.index import MemoryIndex
+
+        if not self.intervals:
+            return MemoryIndex()
+        wanted = frozenset(self.contract_ids)
+        scope = (self.contract_ids, self.tick_types)
+        ends = (self.intervals[0].start_ns, self.intervals[-1].end_ns)
+        return MemoryIndex(
+            self.index.files(*scope, *ends),
+            (value for value in self.index.contracts() if value.contract_id in wanted),
+            self.index.coverage(*scope),
+            self.index.companions(*scope, *ends),
+        )
+
+    def __copy__(self) -> Selection:
+        """Return the selection itself, which does not change."""
+        return self
+
+    def __deepcopy__(self, memo: object) -> Selection:
+        """Return the selection itself."""
+        return self
+
     def __str__(self) -> str:
         return self.label
 
@@ -566,6 +627,10 @@ class Selection:
             "columns": ", ".join(self.columns),
         }
         return html_table(rows.items(), caption="ibticks Selection", row_headers=True)
+
+
+def _restored(values: dict[str, Any]) -> Selection:
+    return Selection(**values)
 
 
 def check_backfill(backfill: str) -> Backfill:

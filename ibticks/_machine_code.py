@@ -6,7 +6,7 @@ links into the process; numba is imported only where there is no such file. The 
 pointer: to a block of 64-bit words with its arguments.
 
 A file is used only if it was compiled from these very sources, with these versions of numba and
-LLVM, for this processor, and if its checksum is right.
+LLVM and for this processor.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import ctypes
 import hashlib
 import json
 import os
-import tempfile
 import threading
 from array import array
 from contextlib import suppress
@@ -25,15 +24,15 @@ from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from ibticks._disk_cache import cache_folders, hash_files, is_writable, read_cached, write_cached
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 __all__ = ["ArrayType", "Kernel", "LoadedKernel", "Packed"]
 
-_MAGIC: Final = b"ibticks kernel 1\n"
 _MIN: Final = -(1 << 63)
 _MAX: Final = (1 << 63) - 1
-_HASH_BYTES: Final = hashlib.sha256().digest_size
 
 # Settings of numba that do not change the code it makes.
 _HARMLESS_SETTINGS: Final = frozenset(
@@ -150,25 +149,23 @@ class Kernel:
     def paths(self) -> Iterator[Path]:
         """Iterate over the files that may have its machine code, best first."""
         name = f"{self.name}-{_platform_key()}.kernel"
-        return (folder / name for folder in _folders(self.sources[0].parent))
+        return (folder / name for folder in cache_folders(self.sources[0].parent))
 
     def _read(self) -> LoadedKernel | None:
-        stamp = _hash_files(self.sources)
+        stamp = hash_files(self.sources)
         for path in self.paths():
-            with suppress(OSError):
-                content = _parse(path.read_bytes(), stamp)
-                if content is not None:
-                    return _link(*content)
+            content = read_cached(path, stamp)
+            if content is not None:
+                return _link(*_parse(content))
         return None
 
     def _compile(self) -> LoadedKernel:
-        stamp = _hash_files(self.sources)
-        target = next((path for path in self.paths() if _is_writable(path.parent)), None)
+        stamp = hash_files(self.sources)
+        target = next((path for path in self.paths() if is_writable(path.parent)), None)
         compiled = self._compile_kernel(self.module, self.name, is_kept=target is not None)
         types = _types(compiled.arguments)
         if target is not None and compiled.code:
-            with suppress(OSError):  # a full disk: the next process compiles again
-                _write(target, _format(stamp, compiled.symbol, types, compiled.code))
+            write_cached(target, stamp, _format(compiled.symbol, types, compiled.code))
         return LoadedKernel(compiled.address, types, compiled)
 
 
@@ -245,71 +242,20 @@ def _check(name: str, place: int, leaves: Sequence[Any], types: Sequence[ArrayTy
 # -- files -----------------------------------------------------------------------------------------
 
 
-def _format(stamp: bytes, symbol: str, arguments: Sequence[ArrayType | None], code: bytes) -> bytes:
+def _format(symbol: str, arguments: Sequence[ArrayType | None], code: bytes) -> bytes:
     about = json.dumps({"symbol": symbol, "arguments": arguments}).encode()
-    content = stamp + len(about).to_bytes(4, "little") + about + code
-    return _MAGIC + hashlib.sha256(content).digest() + content
+    return len(about).to_bytes(4, "little") + about + code
 
 
-def _parse(content: bytes, stamp: bytes) -> tuple[str, tuple[ArrayType | None, ...], bytes] | None:
-    """Return symbol, arguments and object code; None if other sources or damage made the file."""
-    if not content.startswith(_MAGIC):
-        return None
-    start = len(_MAGIC) + _HASH_BYTES
-    if hashlib.sha256(content[start:]).digest() != content[len(_MAGIC) : start]:
-        return None
-    if content[start : start + _HASH_BYTES] != stamp:
-        return None
-    start += _HASH_BYTES + 4
-    stop = start + int.from_bytes(content[start - 4 : start], "little")
-    about = json.loads(content[start:stop])
+def _parse(content: bytes) -> tuple[str, tuple[ArrayType | None, ...], bytes]:
+    """Return symbol, arguments and object code."""
+    stop = 4 + int.from_bytes(content[:4], "little")
+    about = json.loads(content[4:stop])
     return about["symbol"], _types(about["arguments"]), content[stop:]
 
 
 def _types(arguments: Iterable[Any]) -> tuple[ArrayType | None, ...]:
     return tuple(None if value is None else ArrayType(*value) for value in arguments)
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _is_writable(folder: Path) -> bool:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError:
-        return False
-
-
-def _folders(beside: Path) -> Iterator[Path]:
-    """Iterate over the folders machine code may be in: those of numba's own cache."""
-    if chosen := os.environ.get("NUMBA_CACHE_DIR"):
-        yield Path(chosen) / "ibticks"
-        return
-    yield beside / "__pycache__"
-    if caches := os.environ.get("XDG_CACHE_HOME"):
-        yield Path(caches) / "ibticks"
-        return
-    with suppress(RuntimeError):  # a user without a home folder
-        yield Path.home() / ".cache" / "ibticks"
-
-
-def _hash_files(paths: Iterable[Path]) -> bytes:
-    """Return a hash of names and contents; of a file that is not there, of its name."""
-    total = hashlib.sha256()
-    for path in paths:
-        content = path.read_bytes() if path.is_file() else b""
-        total.update(f"{path.name} {len(content)}\n".encode())
-        total.update(content)
-    return total.digest()
 
 
 @cache

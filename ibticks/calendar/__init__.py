@@ -1,7 +1,8 @@
 """Time: instants, periods, and the sessions of markets, all as UTC nanoseconds.
 
 Pure functions of time. ``times`` and ``periods`` need nothing but the standard library and numpy;
-pandas and pandas_market_calendars load when the sessions of a market are first asked for.
+pandas and pandas_market_calendars load when the sessions of a market are first asked for, and for
+``US``, ``UK``, ``JP`` and ``CME`` only in the first process of an installation that asks.
 
 Examples
 --------

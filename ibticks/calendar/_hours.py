@@ -6,9 +6,7 @@ the sessions around them, and what that library has wrong, are here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import date, timedelta
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
@@ -23,7 +21,7 @@ from ibticks.calendar._schedules import (
     read_schedule,
     wall,
 )
-from ibticks.calendar._sessions import SessionTable, sorted_table
+from ibticks.calendar._sessions import Hours, SessionTable, sorted_table
 from ibticks.calendar._times import start_of_day_ns
 from ibticks.errors import UnknownMarketError
 
@@ -32,7 +30,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["Hours", "cme_hours", "hours_of", "jp_hours", "listed_hours", "uk_hours", "us_hours"]
+__all__ = ["cme_hours", "hours_of", "jp_hours", "listed_hours", "uk_hours", "us_hours"]
 
 Tables: TypeAlias = dict[str, SessionTable]
 
@@ -42,30 +40,6 @@ _TOKYO: Final = "Asia/Tokyo"
 _CHICAGO: Final = "America/Chicago"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Hours:
-    """A market's sessions, all of them.
-
-    Attributes
-    ----------
-    timezone : str
-    first, last : datetime.date
-        The days it is known for, both included.
-    start_ns, end_ns : int
-        The same as instants, ``[start_ns, end_ns)`` in UTC nanoseconds.
-    tables : dict of str to SessionTable
-        By session type.
-    """
-
-    timezone: str
-    first: date
-    last: date
-    start_ns: int
-    end_ns: int
-    tables: Tables
-
-
-@lru_cache(maxsize=64)
 def hours_of(market: str) -> Hours:
     """The hours of ``US``, ``UK``, ``JP``, ``CME``, or of a calendar by its own name."""
     if market in _OWN:

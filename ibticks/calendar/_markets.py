@@ -7,7 +7,7 @@ from functools import lru_cache
 from html import escape
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from ibticks.calendar._sessions import Session, SessionTable
+from ibticks.calendar._sessions import Hours, Session, SessionTable
 from ibticks.calendar._times import (
     TimeLike,
     close_matches,
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from ibticks._types import SessionTypeLike
-    from ibticks.calendar._hours import Hours
 
 __all__ = [
     "MARKETS",
@@ -327,9 +326,9 @@ class Market:
 
     @property
     def _hours(self) -> Hours:
-        from ibticks.calendar._hours import hours_of
+        from ibticks.calendar._cached_hours import find_hours
 
-        return hours_of(self.name)
+        return find_hours(self.name)
 
     def _table(self, session_type: str) -> SessionTable:
         tables = self.tables

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["Session", "SessionTable", "sorted_table"]
+__all__ = ["Hours", "Session", "SessionTable", "sorted_table"]
 
 
 def _no_breaks() -> npt.NDArray[np.int64]:
@@ -178,6 +178,29 @@ class SessionTable:
         if index < 0 or ns >= self.end_ns[index]:
             return False
         return not any(start <= ns < end for start, end in self.breaks(index))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hours:
+    """A market's sessions, all of them.
+
+    Attributes
+    ----------
+    timezone : str
+    first, last : datetime.date
+        The days it is known for, both included.
+    start_ns, end_ns : int
+        The same as instants, ``[start_ns, end_ns)`` in UTC nanoseconds.
+    tables : dict of str to SessionTable
+        By session type.
+    """
+
+    timezone: str
+    first: date
+    last: date
+    start_ns: int
+    end_ns: int
+    tables: dict[str, SessionTable]
 
 
 def sorted_table(

@@ -18,7 +18,7 @@ import pytest
 from numba.core.dispatcher import Dispatcher
 
 from ibticks import _jit as jit
-from ibticks import _machine_code
+from ibticks._disk_cache import write_cached
 from ibticks._machine_code import Kernel, Packed
 from ibticks.format import Decoder, Encoder, _kernels
 from ibticks.format._kernel_state import DONE, STATE_SIZE, TORN
@@ -216,7 +216,7 @@ def test_damaged_machine_code_is_compiled_anew(tmp_path: Path, damage: str) -> N
     (path,) = tmp_path.glob("*/*.kernel")
     whole = path.read_bytes()
     if damage == "of other sources":
-        path.write_bytes(_machine_code._format(bytes(32), "nowhere", (), b"no code"))
+        write_cached(path, bytes(32), b"no code")
     else:
         at = len(whole) // 2
         flipped = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]

@@ -94,8 +94,8 @@ class PartitionLoader:
         table = to_table(blocks, used)
         if self.where is not None:
             # By polars, but without the way back, which would not keep every type.
-            kept = to_polars(table).select(self.where).to_series()
-            table = table.filter(kept.to_arrow())
+            mask = to_polars(table).select(self.where).to_series()
+            table = table.filter(mask.to_arrow())
         return table.select(columns)
 
 

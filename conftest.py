@@ -27,7 +27,13 @@ settings.load_profile("ibticks")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-_KERNELS = ("ibticks.format._decode", "ibticks.format._encode", "ibticks.format._frames")
+_LOAD_KERNELS = """
+from ibticks._machine_code import Kernel
+from ibticks.format import _kernels
+for value in vars(_kernels).values():
+    if isinstance(value, Kernel):
+        value.load()
+"""
 
 
 # Markers follow from the fixtures that a test asks for; `slow` also from its file.
@@ -55,7 +61,7 @@ _SLOW_FILES = (
 def pytest_configure(config: pytest.Config) -> None:
     """Compile the kernels once, before there are several test processes that need them."""
     if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
-        subprocess.run([sys.executable, "-c", f"import {', '.join(_KERNELS)}"], check=True)
+        subprocess.run([sys.executable, "-c", _LOAD_KERNELS], check=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

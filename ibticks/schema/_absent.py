@@ -162,6 +162,10 @@ def unset_mask(values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     """
     import numpy as np
 
+    # The usual case, which the largest and the smallest number tell; not so with NaN.
+    with np.errstate(invalid="ignore"):
+        if len(values) and values.min() > -UNSET_LIMIT and values.max() < UNSET_NUMBERS[0]:
+            return np.zeros(len(values), dtype=np.bool_)
     unset: npt.NDArray[np.bool_] = ~(np.abs(values) < UNSET_LIMIT)
     for number in UNSET_NUMBERS:
         unset |= values == number
@@ -182,6 +186,9 @@ def no_quote_mask(
     import numpy as np
 
     candidates: npt.NDArray[np.bool_] = np.zeros(len(prices), dtype=np.bool_)
+    with np.errstate(invalid="ignore"):
+        if len(prices) and prices.min() > max(NO_QUOTE_PRICES):
+            return candidates
     for number in NO_QUOTE_PRICES:
         candidates |= prices == number
     if candidates.any():

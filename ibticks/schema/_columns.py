@@ -173,12 +173,16 @@ def split_streams(columns: TickColumns) -> Iterator[tuple[int, str, TickColumns]
     tick_types = columns.columns["tick_type"]
     if not isinstance(tick_types, StringColumn):
         raise TypeError("tick_type is not a string column")
-    contracts = columns.numbers("contract_id").astype(np.int64)
+    contracts, codes = columns.numbers("contract_id"), tick_types.codes
+    if columns.rows and contracts.min() == contracts.max() and codes.min() == codes.max():
+        # One stream, the usual case: neither sorted nor copied.
+        yield int(contracts[0]), tick_types.values[codes[0]], columns
+        return
+    contracts = contracts.astype(np.int64)
     streams = contracts * (len(tick_types.values) + 1) + tick_types.codes
     order = np.argsort(streams, kind="stable")
     borders = np.flatnonzero(np.diff(streams[order])) + 1
     for rows in np.split(order, borders) if len(order) else []:
         first = int(rows[0])
         tick_type = tick_types.values[tick_types.codes[first]]
-        stream = columns if len(rows) == columns.rows else columns.take(rows)
-        yield int(contracts[first]), tick_type, stream
+        yield int(contracts[first]), tick_type, columns.take(rows)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ibticks._machine_code import Packed
 from ibticks.errors import InputError
-from ibticks.format._framing import MAX_FRAME_BYTES
+from ibticks.format._framing import BLOCK_BYTES, MAX_FRAME_BYTES
 from ibticks.format._kernel_state import DICTIONARIES
 from ibticks.format._kernels import encode_ticks
 from ibticks.schema import (
@@ -35,6 +35,7 @@ CHUNK_BYTES: Final = 1 << 20
 _FLOATS = ("price", "size", "bid_price", "bid_size", "ask_price", "ask_size", "mid_price")
 _STRINGS = ("tick_type", "exchange", "stream_id", "conditions", "metadata")
 _LARGEST: Final = 4 + MAX_FRAME_BYTES  # bytes a frame takes, its length included
+_FRAME_BYTES: Final = 1 << 16  # room for the frame that completes a block; grows as needed
 _NO_INDEX = np.empty(0, dtype=np.int64)
 _NO_CODES = np.empty(0, dtype=np.int32)
 
@@ -156,14 +157,53 @@ class Encoder:
             reached = encode_ticks(row, stop, self._packed, out, written)
             if reached == row:
                 if len(out) == _LARGEST:
-                    raise InputError(
-                        f"tick {row} is larger than a frame may be ({MAX_FRAME_BYTES >> 20} MiB)",
-                        row=row,
-                    )
+                    raise _too_large(row)
                 out = np.empty(min(2 * len(out), _LARGEST), dtype=np.uint8)
                 continue
             row = reached
             yield row, out[: written[0]]
+
+    def blocks(
+        self, start: int, stop: int, size: int = BLOCK_BYTES
+    ) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
+        """Encode rows ``start`` to ``stop``, a block at a time, as ``scan_frames`` divides a file.
+
+        A block ends with the frame that makes it ``size`` bytes or more. Threads may encode
+        different rows at once.
+
+        Yields
+        ------
+        row : int
+            The row after the last one in this block.
+        frames : numpy.ndarray
+            uint8, whole frames; valid until the next one is asked for, which reuses its memory.
+        """
+        room = _FRAME_BYTES
+        out = np.empty(size + room, dtype=np.uint8)
+        written = np.zeros(1, dtype=np.int64)
+        row = start
+        while row < stop:
+            row = encode_ticks(row, stop, self._packed, out[:size], written)
+            end = int(written[0])
+            while row < stop and end < size:
+                frame = out[end : end + _LARGEST]
+                reached = encode_ticks(row, row + 1, self._packed, frame, written)
+                if reached == row:
+                    if room == _LARGEST:
+                        raise _too_large(row)
+                    room = min(2 * room, _LARGEST)
+                    larger = np.empty(size + room, dtype=np.uint8)
+                    larger[:end] = out[:end]
+                    out = larger
+                    continue
+                row, end = reached, end + int(written[0])
+            yield row, out[:end]
+
+
+def _too_large(row: int) -> InputError:
+    return InputError(
+        f"tick {row} is larger than a frame may be ({MAX_FRAME_BYTES >> 20} MiB)", row=row
+    )
 
 
 def encode_chunks(

@@ -29,7 +29,9 @@ __all__ = [
     "remove_file",
     "sync_data",
     "sync_folder",
+    "synced_beside",
     "try_lock",
+    "unfinished_path",
     "write_all",
     "write_anew",
     "written_beside",
@@ -242,6 +244,32 @@ def remove_file(path: Path) -> None:
             sync_folder(path.parent)
 
 
+def unfinished_path(path: Path) -> Path:
+    """Return the path beside a file to which its new contents are written."""
+    return path.with_name(f".{path.name}{UNFINISHED}")
+
+
+@contextmanager
+def synced_beside(path: Path) -> Iterator[int]:
+    """A file descriptor for new contents of ``path``, synced to :func:`unfinished_path`.
+
+    They are not put in their place: ``path`` stays as it is. On an error they are thrown away. The
+    caller is the only one who writes to ``path``: it holds the lock of its stream.
+    """
+    beside = unfinished_path(path)
+    with explained(path, "writing"):
+        descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        try:
+            yield descriptor
+            os.fsync(descriptor)
+            give_to_store_owner(beside)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(descriptor)
+
+
 @contextmanager
 def written_beside(path: Path) -> Iterator[int]:
     """A file descriptor for new contents of ``path``, put in its place when all went well.
@@ -249,17 +277,12 @@ def written_beside(path: Path) -> Iterator[int]:
     Until then ``path`` is as it was; on an error the new contents are thrown away. The caller is
     the only one who writes to ``path``: it holds the lock of its stream.
     """
-    beside = path.with_name(f".{path.name}{UNFINISHED}")
+    with synced_beside(path) as descriptor:
+        yield descriptor
     with explained(path, "writing"):
-        descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
         try:
-            yield descriptor
-            os.fsync(descriptor)
-            give_to_store_owner(beside)
-            beside.replace(path)
+            unfinished_path(path).replace(path)
         except BaseException:
-            beside.unlink(missing_ok=True)
+            unfinished_path(path).unlink(missing_ok=True)
             raise
-        finally:
-            os.close(descriptor)
         sync_folder(path.parent)

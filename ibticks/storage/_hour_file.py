@@ -168,6 +168,9 @@ class HourFile:
     ----------
     size : int
         Accepted bytes.
+    is_encoded : bool
+        Whether all that was appended was encoded by this process: it need not be read again to
+        know that the file ends with a whole message.
     problem : StorageError or None
         Set while it is not known that the file ends where :attr:`size` says, or that its bytes
         reach the disk: :meth:`append` refuses until :meth:`mend` has succeeded.
@@ -199,6 +202,7 @@ class HourFile:
                 self.header = self._unseal()
             self._descriptor = _open_at_end(self.path)
             self.size = os.fstat(self._descriptor).st_size
+        self.is_encoded = True
         self.problem: StorageError | None = None
         self._is_untrusted = False  # a sync failed since the file was written anew
         self._synced_size = 0

@@ -39,7 +39,7 @@ from ibticks.storage._layout import FileKey, floor_hour, half_hours
 from ibticks.storage._whole_file import iter_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from ibticks.schema import Column
@@ -303,6 +303,8 @@ class Ingest:
         The store.
     writer : StreamWriter
         Writer of the stream, for the whole import.
+    on_written : callable, optional
+        Called with the number of ticks after each step of :meth:`add`.
 
     Attributes
     ----------
@@ -310,9 +312,16 @@ class Ingest:
         Messages written, and messages that were in the store already.
     """
 
-    def __init__(self, root: Path, writer: StreamWriter) -> None:
+    def __init__(
+        self,
+        root: Path,
+        writer: StreamWriter,
+        *,
+        on_written: Callable[[int], None] | None = None,
+    ) -> None:
         self._root = root
         self._writer = writer
+        self._on_written = on_written
         # By hour: stored ticks or messages, without those already matched.
         self._stored: dict[int, StoredTicks | StoredMessages] = {}
         self.added = 0
@@ -322,31 +331,25 @@ class Ingest:
         """Go on with another writer of the same stream, after the last one was closed."""
         self._writer = writer
 
-    def add(self, columns: TickColumns, *, stream_id: str = "") -> None:
+    def add(self, columns: TickColumns, *, stream_id: str = "", seal: bool = False) -> None:
         """Add ticks; parameters and errors are those of :meth:`StreamWriter.write`."""
         self._writer.check(columns)
-        columns = mask_absent_values(_by_half_hours(columns))
-        encoder = Encoder(
-            columns,
-            contract_id=self._writer.contract_id,
-            tick_type=self._writer.tick_type,
-            stream_id=stream_id,
-        )
+        columns = _by_half_hours(columns)
+        new = np.ones(columns.rows, dtype=np.bool_)
         for start, stop in half_hours(columns.timestamp):
-            time_ns = int(columns.timestamp[start])
-            stored = self._stored_ticks(floor_hour(time_ns))
-            new = np.ones(stop - start, dtype=np.bool_)
+            stored = self._stored_ticks(floor_hour(int(columns.timestamp[start])))
             if len(stored):
-                new = ~stored.match(tick_keys(columns.take(slice(start, stop))))
-            for is_new, first, last in _flag_ranges(new):
-                if not is_new:
-                    self.known += last - first
-                    continue
-                done = start + first
-                for row, frames in encoder.chunks(start + first, start + last):
-                    self._writer.appender.append_frames(frames.data, time_ns)
-                    self.added += row - done
-                    done = row
+                ticks = mask_absent_values(columns.take(slice(start, stop)))
+                new[start:stop] = ~stored.match(tick_keys(ticks))
+        if not new.all():
+            columns = columns.take(np.flatnonzero(new))
+        self._writer.write(columns, stream_id=stream_id, seal=seal, on_written=self._advance)
+        self.known += len(new) - columns.rows
+
+    def _advance(self, rows: int) -> None:
+        self.added += rows
+        if self._on_written is not None:
+            self._on_written(rows)
 
     def add_messages(self, messages: Iterable[Mapping[str, Any]]) -> None:
         """Add v2 messages of any type; errors are those of :meth:`StreamWriter.append`."""
@@ -414,13 +417,6 @@ def _by_half_hours(columns: TickColumns) -> TickColumns:
     if bool((halves[1:] >= halves[:-1]).all()):
         return columns
     return columns.take(np.argsort(halves, kind="stable"))
-
-
-def _flag_ranges(flags: npt.NDArray[np.bool_]) -> Iterator[tuple[bool, int, int]]:
-    """Iterate over ranges of equal flags: the flag, its first place and the one after its last."""
-    borders = (np.flatnonzero(flags[1:] != flags[:-1]) + 1).tolist()
-    for first, last in zip([0, *borders], [*borders, len(flags)], strict=True):
-        yield bool(flags[first]), first, last
 
 
 def _warn_of_damage(path: Path, error: CorruptFileError) -> None:

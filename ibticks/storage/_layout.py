@@ -15,13 +15,14 @@ journal and the locks of the store.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias, cast
 
 from ibticks._types import StreamKey
 from ibticks.config import HALF_HOUR_NS, HOUR_NS, NANOSECONDS, TICK_TYPES
@@ -38,9 +39,11 @@ __all__ = [
     "FileKey",
     "FileListing",
     "FileSuffix",
+    "HourRange",
     "file_suffix",
     "floor_hour",
     "half_hours",
+    "hour_ranges",
     "list_files",
     "list_paths",
     "list_streams",
@@ -60,6 +63,7 @@ _FILE: Final = re.compile(
     r"(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/(?P<hour>\d\d)(?:-(?P<suffix>30|backfill))?_ticks\.pb",
     re.ASCII,
 )
+_HOUR_ROWS: Final = 1 << 20  # rows whose hours are computed together
 _DEPTH: Final = 6  # names in a file's path below the root
 _NAME: Final = re.compile(r"([01]\d|2[0-3])(-30|-backfill)?_ticks\.pb", re.ASCII)
 # A header's Timestamp, a folder of four digits and an int64 of nanoseconds all hold these years.
@@ -96,6 +100,48 @@ def half_hours(times: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
         if stop > start:
             yield start, stop
         start = stop
+
+
+class HourRange(NamedTuple):
+    """Consecutive rows ``start`` to ``stop`` of one UTC hour."""
+
+    hour_ns: int
+    start: int
+    stop: int
+
+
+def hour_ranges(times: npt.NDArray[np.int64], *, limit: int | None = None) -> list[HourRange]:
+    """Return the ranges of consecutive times in the same UTC hour.
+
+    Parameters
+    ----------
+    times : numpy.ndarray
+        UTC nanoseconds.
+    limit : int, optional
+        Number of ranges after which the search may end: the last range then ends before the times
+        do.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> [tuple(found) for found in hour_ranges(np.array([0, 1, HOUR_NS, 2]))]
+    [(0, 0, 2), (3600000000000, 2, 3), (0, 3, 4)]
+    """
+    import numpy as np
+
+    ranges: list[HourRange] = []
+    for first in range(0, len(times), _HOUR_ROWS):
+        hours = times[first : first + _HOUR_ROWS] // HOUR_NS
+        borders = (np.flatnonzero(hours[1:] != hours[:-1]) + 1).tolist()
+        for start, stop in itertools.pairwise([0, *borders, len(hours)]):
+            hour_ns = int(hours[start]) * HOUR_NS
+            if ranges and ranges[-1].hour_ns == hour_ns and start == 0:
+                ranges[-1] = ranges[-1]._replace(stop=first + stop)
+            else:
+                ranges.append(HourRange(hour_ns, first + start, first + stop))
+        if limit is not None and len(ranges) > limit:
+            break
+    return ranges
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -87,10 +88,20 @@ def seal_file(root: Path, key: FileKey) -> FileRecord:
     )
 
 
-def seal_files(root: Path, keys: Sequence[FileKey]) -> list[FileRecord]:
+def seal_files(
+    root: Path, keys: Sequence[FileKey], *, whole: Collection[FileKey] = ()
+) -> list[FileRecord]:
     """Cut the torn tails of files, if they have any, and seal them.
 
     A damaged file stays as it is; it is omitted and logged, and so is a file that is gone.
+
+    Parameters
+    ----------
+    root : Path
+    keys : sequence of FileKey
+    whole : collection of FileKey
+        Files that are known to end with a whole message, since this process encoded all that was
+        appended: their messages are read once, not twice.
     """
     records = []
     for key in keys:
@@ -99,6 +110,10 @@ def seal_files(root: Path, keys: Sequence[FileKey]) -> list[FileRecord]:
             _log.error("%s is gone: it was deleted while it was open", path)
             continue
         try:
+            if key in whole:
+                with suppress(CorruptFileError):  # whatever happened to it, it is read again
+                    records.append(seal_file(root, key))
+                    continue
             if cut_torn_tail(path) is None:
                 path.unlink()
             else:

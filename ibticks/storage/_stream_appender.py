@@ -7,14 +7,15 @@ done by the :data:`~ibticks.storage.Sealer` that is passed in.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from contextlib import ExitStack
 from dataclasses import replace
-from threading import RLock
+from threading import Condition, RLock
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from ibticks.config import HALF_HOUR_NS, HOUR_NS, NANOSECONDS, SPLIT_BYTES
-from ibticks.errors import CorruptFileError, InputError, StorageError
+from ibticks.errors import CorruptFileError, InputError, StorageError, TimeRangeError
 from ibticks.format import encode_frame, to_protobuf
 from ibticks.schema import check_contract_id, check_tick_type, clear_absent_fields
 from ibticks.storage._hour_file import HourFile
@@ -118,6 +119,8 @@ class StreamAppender:
         self._max_open_files = open_files
         self._backfill = backfill
         self._lock = RLock()
+        self._whole_hours: set[int] = set()  # that are written as a whole at this moment
+        self._whole_hour_done = Condition(self._lock)
         self._open: dict[FileKey, HourFile] = {}
         self._split_hours: set[int] = set()  # whose second half has a separate file
         self._damaged_hours: set[int] = set()  # whose first file is left as it is
@@ -127,6 +130,7 @@ class StreamAppender:
         self._reported: set[FileKey] = set()  # files whose failed sync has been raised
         # The file of the last message, and the times that belong to it without another look-up.
         self._current: HourFile | None = None
+        self._is_encoded = False  # what is appended at this moment
         self._current_start_ns, self._current_end_ns = _EMPTY_RANGE
         self._sealer = StreamSealer(root, self.contract_id, tick_type, index, sealer, on_sealed)
         self._stream_lock = StreamLock(root, self.contract_id, self.tick_type, backfill=backfill)
@@ -176,6 +180,18 @@ class StreamAppender:
         """Append one encoded message, whose timestamp is ``time_ns``, as it is."""
         self.append_frames(encode_frame(payload), time_ns)
 
+    def append_encoded(self, frames: bytes | memoryview, time_ns: int) -> None:
+        """Append frames as :meth:`append_frames` does, that this process has just encoded.
+
+        A file of which all frames are so is not checked for whole messages when it is sealed.
+        """
+        with self._lock:
+            self._is_encoded = True
+            try:
+                self.append_frames(frames, time_ns)
+            finally:
+                self._is_encoded = False
+
     def append_frames(self, frames: bytes | memoryview, time_ns: int) -> None:
         """Append whole frames of one half hour, the first of which has that timestamp.
 
@@ -196,6 +212,8 @@ class StreamAppender:
             ):
                 file = self._switch_file(time_ns)
             file.append(frames)
+            if not self._is_encoded:
+                file.is_encoded = False
             interval = self._fsync_seconds
             if interval is not None and time.monotonic() - file.synced_at >= interval:
                 self._sync_with(file, len(frames))
@@ -303,9 +321,71 @@ class StreamAppender:
             with self._lock:
                 self._sync_files([file for file in self._open.values() if file.problem is not None])
 
+    # -- hours that are written as a whole ---------------------------------------------------------
+
+    @property
+    def split_bytes(self) -> int:
+        """Size past which the second half of an hour gets a separate file."""
+        return self._split_bytes
+
+    def reserve_hour(self, hour_ns: int) -> FileKey | None:
+        """Reserve an hour that has no file yet, for a caller that writes the whole file.
+
+        Messages for that hour wait until :meth:`enter_hours` or :meth:`release_hours`.
+
+        Returns
+        -------
+        FileKey or None
+            Key of the file; None if the ticks of the hour are to be appended instead.
+        """
+        key = FileKey(self.contract_id, self.tick_type, hour_ns)
+        with self._lock:
+            is_known = (
+                hour_ns in self._whole_hours | self._damaged_hours | self._split_hours
+                or key in self._open
+                or key in self._set_aside
+            )
+            if self._backfill or is_known or not self._stream_lock.is_held:
+                return None
+            try:
+                path = self._root / key.path
+            except TimeRangeError:
+                return None
+            was_pending = self._sealer.reserve(key)
+            if was_pending or os.path.lexists(path) or self._has_half(key):
+                self._sealer.release(key, seal=was_pending)
+                return None
+            self._whole_hours.add(hour_ns)
+            return key
+
+    def enter_hours(
+        self, files: Sequence[tuple[FileKey, FileRecord]], *, durable: bool = True
+    ) -> None:
+        """Take reserved hours whose sealed files are in their places; enter them in the index.
+
+        With ``durable`` false (a folder could not be synced), the files are written anew, and
+        entered, by the next :meth:`seal`.
+        """
+        try:
+            self._sealer.enter(files, durable=durable)
+        finally:
+            self._end_hours([key for key, _ in files])
+
+    def release_hours(self, keys: Sequence[FileKey]) -> None:
+        """Give back reserved hours for which no file was put in its place."""
+        for key in keys:
+            self._sealer.release(key, seal=False)
+        self._end_hours(keys)
+
+    def _end_hours(self, keys: Sequence[FileKey]) -> None:
+        with self._lock:
+            self._whole_hours.difference_update(key.hour_ns for key in keys)
+            self._whole_hour_done.notify_all()
+
     def close(self) -> None:
         """Seal every open file and release the stream for the next writer."""
         with self._lock:
+            self._whole_hour_done.wait_for(lambda: not self._whole_hours)
             try:
                 self.seal()
             finally:
@@ -351,6 +431,7 @@ class StreamAppender:
     def _file(self, time_ns: int) -> HourFile:
         """Return the open file for a time, opened or begun as needed."""
         hour = floor_hour(time_ns)
+        self._whole_hour_done.wait_for(lambda: hour not in self._whole_hours)
         key = FileKey(self.contract_id, self.tick_type, hour)
         if self._backfill:
             key = replace(key, suffix="backfill")
@@ -464,7 +545,7 @@ class StreamAppender:
                 continue
             file.close()
             del files[key]
-            self._sealer.release(key, seal=True)
+            self._sealer.release(key, seal=True, encoded=file.is_encoded)
             if self._current is file:
                 self._leave_current()
         return problems

@@ -16,6 +16,7 @@ from ibticks.errors import CorruptFileError, StorageError, TickError
 from ibticks.filesystem import explained, remove_file, write_anew
 from ibticks.storage._hour_file import provisional_record
 from ibticks.storage._layout import list_files, list_unfinished
+from ibticks.storage._sealing import seal_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -73,6 +74,7 @@ class StreamSealer:
         self._condition = Condition()
         self._open: set[FileKey] = set()
         self._pending: set[FileKey] = set()
+        self._encoded: set[FileKey] = set()  # of the pending ones
         self._busy: set[FileKey] = set()
         self._sealing = RLock()
         self._untrusted: set[FileKey] = set()  # pending files of which a sync may have failed
@@ -91,15 +93,21 @@ class StreamSealer:
             self._condition.wait_for(lambda: key not in self._busy)
             was_pending = key in self._pending
             self._pending.discard(key)
+            self._encoded.discard(key)
             self._open.add(key)
         return was_pending
 
-    def release(self, key: FileKey, *, seal: bool) -> None:
-        """Take a file for closed, to be sealed by the next :meth:`seal_pending` or not."""
+    def release(self, key: FileKey, *, seal: bool, encoded: bool = False) -> None:
+        """Take a file for closed, to be sealed by the next :meth:`seal_pending` or not.
+
+        With ``encoded``, this process encoded all that was appended to it.
+        """
         with self._condition:
             self._open.discard(key)
             if seal:
                 self._pending.add(key)
+                if encoded:
+                    self._encoded.add(key)
 
     def is_open(self, key: FileKey) -> bool:
         """Return whether a file is open, or to be sealed."""
@@ -160,6 +168,7 @@ class StreamSealer:
                 with self._condition:
                     if sealed:
                         self._pending.difference_update(keys)
+                        self._encoded.difference_update(keys)
                     self._busy.difference_update(keys)
                     self._condition.notify_all()
             if self._on_sealed is not None:
@@ -171,7 +180,10 @@ class StreamSealer:
         """Seal files and put them into the index; return their records, and the damaged files."""
         if not keys:
             return [], []
-        records = self._seal_files(self._root, keys)
+        if self._seal_files is seal_files:
+            records = seal_files(self._root, keys, whole=self._encoded.intersection(keys))
+        else:
+            records = self._seal_files(self._root, keys)
         self._index.put_files(records)
         sealed = {record.path for record in records}
         rest = [key for key in keys if key.path not in sealed]
@@ -179,6 +191,30 @@ class StreamSealer:
         if len(damaged) < len(rest):
             self._index.drop_files([key.path for key in rest if key not in damaged])
         return records, damaged
+
+    def enter(self, files: Sequence[tuple[FileKey, FileRecord]], *, durable: bool) -> None:
+        """Put the records of open files that were written whole and sealed; they are closed then.
+
+        Where that fails, or with ``durable`` false (the sync of a folder failed), the files are
+        sealed by the next :meth:`seal_pending`, like other closed files.
+        """
+        entered = False
+        try:
+            if durable:
+                try:
+                    self._index.put_files([record for _, record in files])
+                    entered = True
+                except StorageError:
+                    _log.exception("not in the index yet; it is tried again with the next seal")
+            else:
+                with self._sealing:
+                    self._untrusted.update(key for key, _ in files)
+        finally:
+            for key, _ in files:
+                self.release(key, seal=not entered)
+        if entered and self._on_sealed is not None:
+            for _, record in files:
+                self._on_sealed(record)
 
     # -- compressing and deleting ------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from ibticks.errors import CorruptFileError
 from ibticks.filesystem import explained
 from ibticks.format import HEADER_BYTES, TORN, Decoder, Header, checksum, read_header, scan_frames
 from ibticks.index import Block, FileRecord
-from ibticks.schema import COLUMNS, Values, no_quote_mask, unset_mask
+from ibticks.schema import COLUMNS, TickColumns, Values, no_quote_mask, unset_mask
 from ibticks.storage._blocks import iter_blocks
 from ibticks.storage._file_header import check_place
 
@@ -26,11 +26,19 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ibticks.schema import TickColumns
+    from ibticks.schema import Column
     from ibticks.storage._layout import FileKey
 
 
-__all__ = ["CHECKSUM", "Summary", "TickFile", "iter_frames", "salvage_file", "summarise_file"]
+__all__ = [
+    "CHECKSUM",
+    "Summary",
+    "TickFile",
+    "iter_frames",
+    "salvage_file",
+    "summarise_file",
+    "tick_statistics",
+]
 
 CHECKSUM: Final = "the checksum does not match the header"
 
@@ -65,6 +73,23 @@ class Summary:
     end: int
     problem: str | None
     body_crc32c: int
+
+
+def tick_statistics(tick_type: str, ticks: TickColumns) -> dict[str, Any]:
+    """Return the statistics of ticks of one tick type: attributes of their file's record.
+
+    They are those that the file with these ticks has: of a column that is missing, no value.
+    """
+    names = _PRICES[tick_type]
+    columns = {
+        name: _numbers(ticks, name, dtype)
+        for name, dtype in (
+            ("timestamp", np.int64),
+            ("sequence", np.uint64),
+            *((name, np.float64) for name in names),
+        )
+    }
+    return _statistics(names, TickColumns(ticks.rows, columns))
 
 
 def iter_frames(data: npt.NDArray[np.uint8], header: Header) -> Iterator[bytes | memoryview]:
@@ -209,42 +234,55 @@ class _Statistics:
             return error.context["offset"], str(error)
         return end, None if end == len(raw) else TORN
 
-    # Sums may overflow to infinity, as in any double arithmetic.
-    @np.errstate(over="ignore", invalid="ignore")
     def fields(self) -> dict[str, Any]:
-        ticks = self._decoder.finish()
-        values: dict[str, Any] = {}
-        if ticks.rows == 0:
-            return values
-        values["first_tick_ns"] = int(ticks.timestamp.min())
-        values["last_tick_ns"] = int(ticks.timestamp.max())
-        sequence = _present(ticks.columns["sequence"])
-        if len(sequence):
-            values["first_sequence"] = int(sequence.min())
-            values["last_sequence"] = int(sequence.max())
-        if "bid_price" in self._prices:
-            bids, asks = (
-                _priced(ticks, "bid_price", "bid_size"),
-                _priced(ticks, "ask_price", "ask_size"),
-            )
-            bid, ask = ticks.numbers("bid_price")[bids], ticks.numbers("ask_price")[asks]
-            prices = _rows(ticks, bids & asks, "bid_price", "ask_price").mean(axis=0)
-            _put_extremes(values, bid if len(bid) else ask, ask if len(ask) else bid)
-        elif "size" in self._prices:
-            traded = _priced(ticks, "price", "size")
-            prices = ticks.numbers("price")[traded]
-            _put_extremes(values, prices, prices)
-            paid, amount = _rows(ticks, traded & _usable(ticks, "size"), "price", "size")
-            # Sizes without a price are of no trade, and would pull the VWAP towards 0.
-            values["volume"] = float(amount.sum())
-            values["notional"] = float((paid * amount).sum())
-        else:
-            prices = ticks.numbers(self._prices[0])[_usable(ticks, self._prices[0])]
-            _put_extremes(values, prices, prices)
-        if len(prices):
-            values["sum_price"] = float(prices.sum())
-            values["priced_ticks"] = len(prices)
+        """Return the statistics of what was added, as attributes of a record."""
+        return _statistics(self._prices, self._decoder.finish())
+
+
+# Sums may overflow to infinity, as in any double arithmetic.
+@np.errstate(over="ignore", invalid="ignore")
+def _statistics(names: tuple[str, ...], ticks: TickColumns) -> dict[str, Any]:
+    """Return the statistics of ticks that have ``timestamp``, ``sequence`` and these columns."""
+    values: dict[str, Any] = {}
+    if ticks.rows == 0:
         return values
+    values["first_tick_ns"] = int(ticks.timestamp.min())
+    values["last_tick_ns"] = int(ticks.timestamp.max())
+    sequence = _present(ticks.columns["sequence"])
+    if len(sequence):
+        values["first_sequence"] = int(sequence.min())
+        values["last_sequence"] = int(sequence.max())
+    if "bid_price" in names:
+        bids, asks = (
+            _priced(ticks, "bid_price", "bid_size"),
+            _priced(ticks, "ask_price", "ask_size"),
+        )
+        bid, ask = ticks.numbers("bid_price")[bids], ticks.numbers("ask_price")[asks]
+        prices = _rows(ticks, bids & asks, "bid_price", "ask_price").mean(axis=0)
+        _put_extremes(values, bid if len(bid) else ask, ask if len(ask) else bid)
+    elif "size" in names:
+        traded = _priced(ticks, "price", "size")
+        prices = ticks.numbers("price")[traded]
+        _put_extremes(values, prices, prices)
+        paid, amount = _rows(ticks, traded & _usable(ticks, "size"), "price", "size")
+        # Sizes without a price are of no trade, and would pull the VWAP towards 0.
+        values["volume"] = float(amount.sum())
+        values["notional"] = float((paid * amount).sum())
+    else:
+        prices = ticks.numbers(names[0])[_usable(ticks, names[0])]
+        _put_extremes(values, prices, prices)
+    if len(prices):
+        values["sum_price"] = float(prices.sum())
+        values["priced_ticks"] = len(prices)
+    return values
+
+
+def _numbers(ticks: TickColumns, name: str, dtype: npt.DTypeLike) -> Column:
+    """Return a column of numbers, absent in every row if the ticks do not have it."""
+    column = ticks.columns.get(name)
+    if not isinstance(column, Values):
+        return Values(np.zeros(ticks.rows, dtype), np.zeros(ticks.rows, np.bool_))
+    return Values(np.asarray(column.values, dtype), column.valid)
 
 
 def _put_extremes(

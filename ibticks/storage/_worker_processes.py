@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from concurrent.futures import Future
 
-__all__ = ["BATCH_FILES", "MIN_FILES", "SealProcess", "iter_records"]
+__all__ = ["BATCH_FILES", "MIN_FILES", "SealProcess", "count_processors", "iter_records"]
 
 BATCH_FILES: Final = 500
 """Files read together: some MB of records."""
@@ -194,7 +194,7 @@ def iter_records(
         Result of ``mark``, and the records of a batch; in the order of ``keys``.
     """
     batches = [keys[at : at + BATCH_FILES] for at in range(0, len(keys), BATCH_FILES)]
-    processes = min(_processors(), _MAX_PROCESSES, len(batches))
+    processes = min(count_processors(), _MAX_PROCESSES, len(batches))
     if len(keys) < MIN_FILES:
         for batch in batches:
             marked = mark()
@@ -228,7 +228,7 @@ def iter_records(
             worker.close()
 
 
-def _processors() -> int:
+def count_processors() -> int:
     """Return the number of processors this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

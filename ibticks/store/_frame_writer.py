@@ -19,7 +19,7 @@ __all__ = ["Duplicates", "check_duplicates", "write_columns"]
 
 Duplicates: TypeAlias = Literal["keep", "skip"]
 
-_BATCH_ROWS: Final = 1 << 18
+_BATCH_ROWS: Final = 1 << 20  # rows that are compared with the stored ones together
 
 
 def check_duplicates(duplicates: str) -> None:
@@ -67,25 +67,22 @@ def write_columns(
         ``context["written"]`` and ``context["rows"]``.
     """
     written = 0
+
+    def advance(rows: int) -> None:
+        nonlocal written
+        written += rows
+
     try:
         for contract_id, tick_type, ticks in split_streams(columns):
             with open_writer(contract_id, tick_type) as writer:
-                ingest = Ingest(root, writer) if duplicates == "skip" else None
-                added = 0
+                if duplicates == "keep":
+                    writer.write(ticks, stream_id=stream_id, seal=True, on_written=advance)
+                    continue
+                ingest = Ingest(root, writer, on_written=advance)
                 for start in range(0, ticks.rows, _BATCH_ROWS):
-                    batch = ticks.take(slice(start, start + _BATCH_ROWS))
-                    if ingest is None:
-                        try:
-                            written += writer.write(batch, stream_id=stream_id)
-                        except TickError as error:
-                            written += error.context.get("written", 0)
-                            raise
-                    else:
-                        try:
-                            ingest.add(batch, stream_id=stream_id)
-                        finally:
-                            written += ingest.added - added
-                            added = ingest.added
+                    stop = start + _BATCH_ROWS
+                    batch = ticks.take(slice(start, stop))
+                    ingest.add(batch, stream_id=stream_id, seal=stop >= ticks.rows)
     except TickError as error:
         raise type(error)(
             f"{error.message}; {_progress(written, columns.rows)}",

@@ -108,6 +108,16 @@ def capture(root: str, report: str, index: str, first: int, seed: int) -> None:
             writer.maintain(max(times))
 
 
+def write_hours(root: str, report: str, index: str, hours: int, per_hour: int) -> None:
+    """Write many whole hours at once, reporting the ticks of each that is in its place."""
+    say = Report(report).say
+    ticks = quotes(range(H13, H13 + hours * HOUR_NS, HOUR_NS // per_hour))
+    writer = StreamWriter(Path(root), CONTRACT, "bid_ask", KeptIndex(Path(index)), fsync=None)
+    say("begun")
+    writer.write(ticks, seal=True, on_written=say)
+    signal.pause()
+
+
 def in_order(root: str, report: str, index: str, seed: int) -> None:
     """Append ticks of one hour in their order, sealing and compressing it on the way, until killed.
 
@@ -202,6 +212,7 @@ TASKS = {
         lock_as_nobody,
         hold,
         capture,
+        write_hours,
         in_order,
         compress,
         import_quotes,

@@ -238,7 +238,7 @@ def test_a_failed_import_can_be_repeated(
 
     def full(frames: Any, time_ns: Any) -> None:
         calls.append(len(frames))
-        if len(calls) == 2:  # of the three hours
+        if len(calls) == 1:  # the last of the three hours, which stays open
             raise StorageFullError("no space left")
         append(frames, time_ns)
 

@@ -45,7 +45,7 @@ _GROUPS: Final[dict[str, tuple[Callable[[Scene], Iterator[Row]], ...]]] = {
     "load": (load.hour, load.three_columns, load.five_minutes, load.repeated, load.sealed),
     "size": (size.size,),
     "columns": (columns.companions,),
-    "write": (write.bulk, write.append),
+    "write": (write.bulk, write.hours, write.append),
     "capture": (capture.tick, capture.append, capture.headless),
     "live": (live.delay, live.idle, live.buffers),
     "view": (view.view,),

@@ -16,6 +16,7 @@ from benchmarks.report import Figure, Row, at_least
 from benchmarks.ticks import CONTRACT, STREAM, TICK_TYPE
 from benchmarks.timing import Contender, compare
 from ibticks.format import HEADER_BYTES, decode_message, find_payloads
+from ibticks.storage import list_files
 from ibticks.store import delete_files
 
 if TYPE_CHECKING:
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
     from ibticks.schema import TickColumns
     from ibticks.storage import StreamWriter
 
-__all__ = ["append", "bulk"]
+__all__ = ["append", "bulk", "hours"]
 
 _CONTRACT: Final = CONTRACT + 100
 _APPENDED: Final = 50_000
 _LOOPED: Final = 100_000
+_HOUR_TICKS: Final = 41_667  # 20 million over 480 hours
 _PIPE: Final = subprocess.PIPE
 
 _COUNT_FRAMES: Final = """
@@ -69,6 +71,32 @@ def bulk(scene: Scene) -> Iterator[Row]:
     yield Row("· sealing, indexing, fsync", seal, "writing", write, share=True)
     what = "Store.write: polars in, sealed and on the disk"
     yield Row(what, rates["frame"], "polars, write zstd Parquet, fsync", rates["parquet, synced"])
+
+
+def hours(scene: Scene) -> Iterator[Row]:
+    """The same ticks over many hours: a file each."""
+    count = max(1, scene.ticks // _HOUR_TICKS)
+    start = pl.col("timestamp").min().dt.truncate("1h")
+    stretched = scene.frame.with_columns(
+        timestamp=start + (pl.col("timestamp") - start) * count,
+        contract_id=pl.lit(_CONTRACT, pl.UInt32),
+    )
+    by_hour = stretched.group_by(pl.col("timestamp").dt.truncate("1h"), maintain_order=True)
+    parts = [part for _, part in by_hour]
+    took = compare(
+        [
+            Contender("write", partial(_frame_of_hours, scene, stretched)),
+            Contender("parquet", partial(_parquet_hours, scene, parts, sync=False)),
+            Contender("parquet, synced", partial(_parquet_hours, scene, parts, sync=True)),
+        ],
+        scene.repeat,
+    )
+    rates = {name: Figure.rate(scene.ticks, runs) for name, runs in took.items()}
+    what = f"Store.write: polars in, {len(parts)} hours, sealed and on the disk"
+    goal = at_least(3e6, absolute=True)
+    peer = "polars, a zstd Parquet file an hour"
+    yield Row(what, rates["write"], f"{peer}, fsync", rates["parquet, synced"], goal=goal)
+    yield Row(what, rates["write"], peer, rates["parquet"])
 
 
 def append(scene: Scene) -> Iterator[Row]:
@@ -147,6 +175,30 @@ def _frame(scene: Scene) -> Iterator[Callable[[], object]]:
     frame = scene.frame.with_columns(contract_id=pl.lit(_CONTRACT, pl.UInt32))
     yield lambda: scene.store.write(frame, stream_id=STREAM)
     _clear(scene)
+
+
+@contextmanager
+def _frame_of_hours(scene: Scene, frame: pl.DataFrame) -> Iterator[Callable[[], object]]:
+    yield lambda: scene.store.write(frame, stream_id=STREAM)
+    keys = list(list_files(scene.store.root, _CONTRACT, TICK_TYPE))
+    list(delete_files(scene.store.root, scene.store.index, keys))
+
+
+@contextmanager
+def _parquet_hours(
+    scene: Scene, frames: list[pl.DataFrame], *, sync: bool
+) -> Iterator[Callable[[], object]]:
+    paths = [scene.folder / f"hour-{number}.parquet" for number in range(len(frames))]
+
+    def run() -> None:
+        for path, frame in zip(paths, frames, strict=True):
+            frame.write_parquet(path, compression="zstd")
+            if sync:
+                synced(path)
+
+    yield run
+    for path in paths:
+        path.unlink()
 
 
 @contextmanager

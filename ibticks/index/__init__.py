@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         IndexChange,
     )
     from ibticks.index._records import (
+        ArchivedCopy,
         Block,
         CompanionHour,
         CompanionRecord,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "ArchivedCopy",
     "Block",
     "CatalogueIndex",
     "CompanionHour",

@@ -9,6 +9,7 @@ One JSON object with one row a file, columns named once::
         "files": [[...], ...],
         "contracts": [{...}],
         "coverage": [{...}],
+        "archived": [{...}],
     }
 
 The blocks of the files are left out (they would be most of it): a query of a part of an hour then
@@ -38,6 +39,7 @@ from ibticks.index._memory import MemoryIndex
 from ibticks.index._protocol import ForwardingIndex
 from ibticks.index._records import (
     FILE_FIELDS,
+    ArchivedCopy,
     ContractRecord,
     CoverageRecord,
     FileRecord,
@@ -63,6 +65,7 @@ def write_catalogue(
     files: Iterable[FileRecord],
     contracts: Iterable[ContractRecord],
     coverage: Iterable[CoverageRecord] = (),
+    archived: Iterable[ArchivedCopy] = (),
 ) -> None:
     """Write the catalogue atomically: a reader sees all of the old one or all of the new one.
 
@@ -81,6 +84,7 @@ def write_catalogue(
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
             "contracts": [record.to_dict() for record in contracts],
             "coverage": [record.to_dict() for record in coverage],
+            "archived": [record.to_dict() for record in archived],
             "file_columns": FILE_FIELDS,
             "files": [],
         }
@@ -198,6 +202,7 @@ class CatalogueIndex(ForwardingIndex):
                 ),
                 map(ContractRecord.from_dict, plain["contracts"]),
                 map(CoverageRecord.from_dict, plain["coverage"]),
+                archived=map(ArchivedCopy.from_dict, plain.get("archived", ())),
             )
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CorruptFileError(

@@ -34,6 +34,7 @@ from ibticks.errors import (
 from ibticks.filesystem import give_to_store_owner, make_lock_file, sync_folder, write_all
 from ibticks.index._protocol import IndexChange, Operation
 from ibticks.index._records import (
+    ArchivedCopy,
     CompanionRecord,
     ContractRecord,
     CoverageRecord,
@@ -58,10 +59,11 @@ _DECODERS: Final[dict[str, Callable[[Any], Any]]] = {
     "contracts": ContractRecord.from_dict,
     "coverage": CoverageRecord.from_dict,
     "companions": CompanionRecord.from_dict,
+    "archived": ArchivedCopy.from_dict,
 }
 """Record decoders of the tables that the names of the operations end in."""
 
-_OF_PATHS: Final = ("drop_files", "drop_companions")
+_OF_PATHS: Final = ("drop_files", "drop_companions", "drop_archived")
 """Operations whose records are paths."""
 
 _MERGEABLE: Final = tuple(name for name in OPERATIONS if not name.startswith("replace_"))

@@ -41,7 +41,13 @@ if TYPE_CHECKING:
     from ibticks._types import StreamKey
     from ibticks.index._postgres import MarketSessionRow, PostgresIndex
     from ibticks.index._protocol import IndexChange
-    from ibticks.index._records import CompanionRecord, CoverageRecord, FileRecord, QueryResult
+    from ibticks.index._records import (
+        ArchivedCopy,
+        CompanionRecord,
+        CoverageRecord,
+        FileRecord,
+        QueryResult,
+    )
 
 __all__ = ["JournaledIndex"]
 
@@ -355,6 +361,13 @@ class JournaledIndex(QueryMethods, ForwardingIndex):
             warn=False,
         )
 
+    def archived(self, paths: Sequence[str] | None = None) -> list[ArchivedCopy]:
+        """Return the archived copies of some hour files, or of all, by path; see IndexReads.
+
+        While the server is away, those of the catalogue and the journal, without another warning.
+        """
+        return self._forward(lambda index: index.archived(paths), ReadScope("archived"), warn=False)
+
     def iter_files(self) -> Iterator[FileRecord]:
         """Iterate over all files without their blocks, a page at a time from a server."""
         primary = self._connect_for_reader()
@@ -491,6 +504,8 @@ def _load(primary: PostgresIndex, scope: ReadScope) -> MemoryIndex:
     table, contract_ids, tick_types, start_ns, end_ns = scope
     if table == "contracts":
         return MemoryIndex(contracts=primary.contracts())
+    if table == "archived":
+        return MemoryIndex(archived=primary.archived())
     if table == "companions":
         return MemoryIndex(
             companions=primary.companions(contract_ids, tick_types, start_ns, end_ns)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ibticks.config import DAY_NS
 from ibticks.index._protocol import IndexWrites
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 
     from ibticks._types import StreamKey
     from ibticks.index._protocol import IndexChange
-    from ibticks.index._records import CompanionRecord, CoverageRecord, FileRecord
+    from ibticks.index._records import ArchivedCopy, CompanionRecord, CoverageRecord, FileRecord
 
 __all__ = [
     "MemoryIndex",
     "correct_contract",
     "daily_statistics",
     "fill_in_contract",
+    "latest_archived",
     "latest_companions",
     "latest_coverage",
     "latest_files",
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
+_K = TypeVar("_K")
 
 
 class MemoryIndex(IndexWrites):
@@ -60,11 +62,13 @@ class MemoryIndex(IndexWrites):
         contracts: Iterable[ContractRecord] = (),
         coverage: Iterable[CoverageRecord] = (),
         companions: Iterable[CompanionRecord] = (),
+        archived: Iterable[ArchivedCopy] = (),
     ) -> None:
         self._files = latest_files(files)
         self._contracts: dict[int, ContractRecord] = {}
         self._coverage = latest_coverage(coverage)
         self._companions = latest_companions(companions)
+        self._archived = latest_archived(archived)
         self._merge_contracts(fill_in_contract, contracts)
 
     @property
@@ -83,6 +87,7 @@ class MemoryIndex(IndexWrites):
             self._contracts.values(),
             self._coverage.values(),
             self._companions.values(),
+            self._archived.values(),
         )
 
     # -- writing -----------------------------------------------------------------------------------
@@ -94,8 +99,7 @@ class MemoryIndex(IndexWrites):
             case "put_files":
                 self._files |= latest_files(records)
             case "drop_files":
-                for path in records:
-                    self._files.pop(path, None)
+                _drop(self._files, records)
             case "replace_files":
                 self._files = latest_files(records)
             case "put_contracts":
@@ -105,15 +109,17 @@ class MemoryIndex(IndexWrites):
             case "put_coverage":
                 self._coverage |= latest_coverage(records)
             case "drop_coverage":
-                for key in latest_coverage(records):
-                    self._coverage.pop(key, None)
+                _drop(self._coverage, latest_coverage(records))
             case "replace_coverage":
                 self._coverage = latest_coverage(records)
             case "put_companions":
                 self._companions |= latest_companions(records)
             case "drop_companions":
-                for path in records:
-                    self._companions.pop(path, None)
+                _drop(self._companions, records)
+            case "put_archived":
+                self._archived |= latest_archived(records)
+            case "drop_archived":
+                _drop(self._archived, records)
 
     def _merge_contracts(
         self,
@@ -214,6 +220,11 @@ class MemoryIndex(IndexWrites):
         )
         return sorted(matching, key=lambda c: (c.contract_id, c.tick_type, c.day_ns))
 
+    def archived(self, paths: Sequence[str] | None = None) -> list[ArchivedCopy]:
+        """Return the archived copies of some hour files, or of all, by path; see IndexReads."""
+        names = self._archived if paths is None else self._archived.keys() & set(paths)
+        return [self._archived[path] for path in sorted(names)]
+
 
 # -- rules -----------------------------------------------------------------------------------------
 
@@ -265,6 +276,16 @@ def latest_coverage(
 def latest_companions(records: Iterable[CompanionRecord]) -> dict[str, CompanionRecord]:
     """Return companions by path; the last record of a path counts."""
     return {record.path: record for record in records}
+
+
+def latest_archived(records: Iterable[ArchivedCopy]) -> dict[str, ArchivedCopy]:
+    """Return archived copies by the path of their file; the last record of a path counts."""
+    return {record.path: record for record in records}
+
+
+def _drop(records: dict[_K, Any], keys: Iterable[_K]) -> None:
+    for key in keys:
+        records.pop(key, None)
 
 
 def _is_selected(

@@ -12,12 +12,14 @@ from ibticks.index._protocol import IndexWrites, QueryMethods
 from ibticks.index._queries import create_reader_role, run_query
 from ibticks.index._records import ContractRecord, CoverageRecord, DailyStats
 from ibticks.index._tables import (
+    ARCHIVED_COLUMNS,
     BATCH_ROWS,
     COMPANION_COLUMNS,
     DAILY_STATS,
     FILE_COLUMNS,
     FILE_COLUMNS_WITHOUT_BLOCKS,
     STREAMS,
+    row_to_archived,
     row_to_companion,
     row_to_file,
     write_change,
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from psycopg.rows import TupleRow
 
     from ibticks.index._protocol import IndexChange
-    from ibticks.index._records import CompanionRecord, FileRecord, QueryResult
+    from ibticks.index._records import ArchivedCopy, CompanionRecord, FileRecord, QueryResult
     from ibticks.index.embedded import EmbeddedServer
 
 __all__ = ["MarketSessionRow", "PostgresIndex"]
@@ -244,7 +246,9 @@ class PostgresIndex(QueryMethods, IndexWrites):
     def analyze(self) -> None:
         """Refresh the planner statistics (ANALYZE) after many inserts."""
         self._database.run(
-            lambda cursor: cursor.execute("ANALYZE tick_files, coverage, companion_files")
+            lambda cursor: cursor.execute(
+                "ANALYZE tick_files, coverage, companion_files, archived_files"
+            )
         )
 
     # -- statistics --------------------------------------------------------------------------------
@@ -316,6 +320,17 @@ class PostgresIndex(QueryMethods, IndexWrites):
             "ORDER BY contract_id, tick_type, day_ns"
         )
         return [row_to_companion(row) for row in self._select(query, values)]
+
+    # -- archived copies ---------------------------------------------------------------------------
+
+    def archived(self, paths: Sequence[str] | None = None) -> list[ArchivedCopy]:
+        """Return the archived copies of some hour files, or of all, by path; see IndexReads."""
+        where = [] if paths is None else ["file_path = ANY(%(paths)s)"]
+        query = (
+            f"SELECT {', '.join(ARCHIVED_COLUMNS)} FROM archived_files {_where(where)} "
+            "ORDER BY file_path"
+        )
+        return [row_to_archived(row) for row in self._select(query, {"paths": list(paths or ())})]
 
     # -- market sessions ---------------------------------------------------------------------------
 

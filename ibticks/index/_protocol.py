@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ibticks._types import StreamKey
     from ibticks.index._records import (
+        ArchivedCopy,
         CompanionRecord,
         ContractRecord,
         CoverageRecord,
@@ -47,6 +48,8 @@ Operation: TypeAlias = Literal[
     "replace_coverage",
     "put_companions",
     "drop_companions",
+    "put_archived",
+    "drop_archived",
 ]
 """Names of the write methods of :class:`IndexWrites`."""
 
@@ -119,6 +122,12 @@ class IndexReads(Protocol):
         Sorted by contract, tick type and day. Whether they are fresh is for the caller to compare.
         """
 
+    def archived(self, paths: Sequence[str] | None = None) -> list[ArchivedCopy]:
+        """Return the archived copies of some hour files, or of all, by path.
+
+        Whether a copy has the bytes of its file now is for the caller to compare.
+        """
+
 
 class Index(IndexReads, Protocol):
     """An index as the other packages use it."""
@@ -162,6 +171,12 @@ class Index(IndexReads, Protocol):
 
     def drop_companions(self, paths: Iterable[str]) -> None:
         """Remove companions by path."""
+
+    def put_archived(self, records: Iterable[ArchivedCopy]) -> None:
+        """Insert or replace archived copies by the path of their file."""
+
+    def drop_archived(self, paths: Iterable[str]) -> None:
+        """Remove archived copies by the path of their file."""
 
     def close(self) -> None:
         """Close the connections; the embedded server stops with its last user."""
@@ -217,6 +232,14 @@ class IndexWrites(ABC):
         """Remove companions by path."""
         self.write(IndexChange("drop_companions", tuple(paths)))
 
+    def put_archived(self, records: Iterable[ArchivedCopy]) -> None:
+        """Insert or replace archived copies by the path of their file."""
+        self.write(IndexChange("put_archived", tuple(records)))
+
+    def drop_archived(self, paths: Iterable[str]) -> None:
+        """Remove archived copies by the path of their file."""
+        self.write(IndexChange("drop_archived", tuple(paths)))
+
     def close(self) -> None:  # noqa: B027
         """Release nothing: an index without connections has nothing to close."""
 
@@ -224,7 +247,7 @@ class IndexWrites(ABC):
 class ReadScope(NamedTuple):
     """The records that a read depends on: a table and its filters."""
 
-    table: Literal["files", "contracts", "coverage", "companions"]
+    table: Literal["files", "contracts", "coverage", "companions", "archived"]
     contract_ids: Sequence[int] | None = None
     tick_types: Sequence[str] | None = None
     start_ns: int | None = None
@@ -318,6 +341,10 @@ class ForwardingIndex(IndexWrites):
             lambda index: index.companions(contract_ids, tick_types, start_ns, end_ns),
             ReadScope("companions", contract_ids, tick_types, start_ns, end_ns),
         )
+
+    def archived(self, paths: Sequence[str] | None = None) -> list[ArchivedCopy]:
+        """Return the archived copies of some hour files, or of all, by path; see IndexReads."""
+        return self._forward(lambda index: index.archived(paths), ReadScope("archived"))
 
 
 class QueryMethods(ABC):

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "ARCHIVED_FIELDS",
     "BLOCK_FIELDS",
     "COMPANION_FIELDS",
     "COMPANION_HOUR_FIELDS",
     "FILE_FIELDS",
+    "ArchivedCopy",
     "Block",
     "CompanionHour",
     "CompanionRecord",
@@ -337,6 +339,61 @@ class CompanionRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class ArchivedCopy:
+    """A verified copy of an hour file in an object store: a row of ``archived_files``.
+
+    Attributes
+    ----------
+    path : str
+        Path of the hour file, relative to the store's root.
+    location : str
+        URL of the copy.
+    size, crc32c : int
+        Bytes of the copy, and CRC-32C of the bytes after the header frame. While those of the
+        :class:`FileRecord` are the same, the copy has the ticks of the file.
+    file_crc32c : int
+        CRC-32C of all bytes.
+    e_tag : str
+        Entity tag of the copy when it was compared; empty where the object store has none.
+    verified_ns : int
+        Time when the copy was read back and compared with the file, UTC nanoseconds.
+    """
+
+    path: str
+    location: str
+    size: int
+    crc32c: int
+    file_crc32c: int
+    e_tag: str
+    verified_ns: int
+
+    def is_copy_of(self, record: FileRecord) -> bool:
+        """Return whether it has the bytes of a file, by the file's row."""
+        return (
+            record.sealed
+            and record.path == self.path
+            and record.size == self.size
+            and record.crc32c == self.crc32c
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as an object that :func:`dump_json` encodes.
+
+        Examples
+        --------
+        >>> copy = ArchivedCopy("1/last/2025/01/10/14_ticks.pb", "s3://ticks/a", 900, 7, 8, "", 9)
+        >>> ArchivedCopy.from_dict(copy.to_dict()) == copy
+        True
+        """
+        return {name: getattr(self, name) for name in ARCHIVED_FIELDS}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """Return the record that :meth:`to_dict` encoded."""
+        return cls(**{name: plain[name] for name in ARCHIVED_FIELDS})
+
+
+@dataclass(frozen=True, slots=True)
 class QueryResult:
     """Rows of an SQL query, with the name and the PostgreSQL type of each column.
 
@@ -372,6 +429,9 @@ COMPANION_FIELDS: Final = tuple(
 
 COMPANION_HOUR_FIELDS: Final = tuple(field.name for field in fields(CompanionHour))
 """Attributes of an hour of a companion, in order."""
+
+ARCHIVED_FIELDS: Final = tuple(field.name for field in fields(ArchivedCopy))
+"""Attributes of an archived copy, in order."""
 
 _FLOAT_FIELDS: Final = ("min_price", "max_price", "sum_price", "volume", "notional")
 _CONTRACT_FIELDS: Final = tuple(field.name for field in fields(ContractRecord))

@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any, Final
 from ibticks.index._memory import (
     correct_contract,
     fill_in_contract,
+    latest_archived,
     latest_companions,
     latest_coverage,
     latest_files,
 )
 from ibticks.index._records import (
+    ARCHIVED_FIELDS,
     BLOCK_FIELDS,
     COMPANION_FIELDS,
     COMPANION_HOUR_FIELDS,
     FILE_FIELDS,
+    ArchivedCopy,
     Block,
     CompanionHour,
     CompanionRecord,
@@ -37,12 +40,14 @@ if TYPE_CHECKING:
     from ibticks.index._records import ContractRecord, CoverageRecord
 
 __all__ = [
+    "ARCHIVED_COLUMNS",
     "BATCH_ROWS",
     "COMPANION_COLUMNS",
     "DAILY_STATS",
     "FILE_COLUMNS",
     "FILE_COLUMNS_WITHOUT_BLOCKS",
     "STREAMS",
+    "row_to_archived",
     "row_to_companion",
     "row_to_file",
     "write_change",
@@ -65,7 +70,7 @@ _COLUMN_NAMES: Final = {
 """Columns of tick_files with another name than the attribute of the record."""
 
 _SQL_TYPES: Final = {
-    **dict.fromkeys(("path", "tick_type", "compression"), "TEXT"),
+    **dict.fromkeys(("path", "tick_type", "compression", "location", "e_tag"), "TEXT"),
     **dict.fromkeys(("min_price", "max_price", "sum_price", "volume", "notional"), "FLOAT8"),
     **dict.fromkeys(("first_sequence", "last_sequence"), "NUMERIC"),
     "sealed": "BOOLEAN",
@@ -161,6 +166,20 @@ _PUT_COMPANIONS: Final = f"""
     )
     ON CONFLICT (file_path) DO UPDATE SET
         {", ".join(f"{name} = excluded.{name}" for name in COMPANION_COLUMNS)},
+        updated_at = now()
+"""
+
+ARCHIVED_COLUMNS: Final = tuple(
+    {"path": "file_path", "size": "file_size_bytes"}.get(name, name) for name in ARCHIVED_FIELDS
+)
+
+_PUT_ARCHIVED: Final = f"""
+    INSERT INTO archived_files ({", ".join(ARCHIVED_COLUMNS)})
+    SELECT {", ".join(ARCHIVED_FIELDS)} FROM json_to_recordset(%s) AS record (
+        {", ".join(f"{name} {_SQL_TYPES.get(name, 'BIGINT')}" for name in ARCHIVED_FIELDS)}
+    )
+    ON CONFLICT (file_path) DO UPDATE SET
+        {", ".join(f"{name} = excluded.{name}" for name in ARCHIVED_COLUMNS)},
         updated_at = now()
 """
 
@@ -320,6 +339,16 @@ def _drop_companions(cursor: Cursor[TupleRow], paths: Iterable[str]) -> None:
     cursor.execute("DELETE FROM companion_files WHERE file_path = ANY(%s)", (sorted(set(paths)),))
 
 
+def _put_archived(cursor: Cursor[TupleRow], records: Iterable[ArchivedCopy]) -> None:
+    copies = latest_archived(records)
+    rows = [copies[path].to_dict() for path in sorted(copies)]
+    cursor.execute(_PUT_ARCHIVED.encode("utf-8"), (dump_json(rows),))
+
+
+def _drop_archived(cursor: Cursor[TupleRow], paths: Iterable[str]) -> None:
+    cursor.execute("DELETE FROM archived_files WHERE file_path = ANY(%s)", (sorted(set(paths)),))
+
+
 _WRITERS: Final[dict[str, Callable[[Cursor[TupleRow], Any], None]]] = {
     "put_files": write_files,
     "drop_files": _drop_files,
@@ -331,6 +360,8 @@ _WRITERS: Final[dict[str, Callable[[Cursor[TupleRow], Any], None]]] = {
     "replace_coverage": _replace_coverage,
     "put_companions": _put_companions,
     "drop_companions": _drop_companions,
+    "put_archived": _put_archived,
+    "drop_archived": _drop_archived,
 }
 """Function that applies each operation of a change."""
 
@@ -352,3 +383,8 @@ def row_to_companion(row: TupleRow) -> CompanionRecord:
     """Return the record of a row of ``COMPANION_COLUMNS``."""
     values = dict(zip(COMPANION_FIELDS, row[: len(COMPANION_FIELDS)], strict=True))
     return CompanionRecord(**values, hours=tuple(map(CompanionHour, *row[len(COMPANION_FIELDS) :])))
+
+
+def row_to_archived(row: TupleRow) -> ArchivedCopy:
+    """Return the record of a row of ``ARCHIVED_COLUMNS``."""
+    return ArchivedCopy(*row)

@@ -1,7 +1,8 @@
 """Fakes, fixtures, strategies and contracts for the tests of packages built on ibticks.
 
 :class:`FakeCapture` stores ticks and statuses without IB; :func:`open_sample_store`,
-:func:`make_file_record`, :func:`make_coverage_record` and :func:`make_companion_record` make data.
+:func:`make_file_record`, :func:`make_coverage_record`, :func:`make_companion_record` and
+:func:`make_archived_copy` make data.
 :class:`IndexContract` and :class:`StoreContract` hold the tests that every index and every store
 pass. ``ibticks.testing.plugin`` has the pytest fixtures ``ibticks_store``, ``ibticks_sample_store``
 and ``ibticks_gateway``. ``ibticks.testing.strategies`` has hypothesis strategies for v2 messages,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ibticks.testing._fake_capture import FakeCapture
     from ibticks.testing._index_contract import IndexContract
     from ibticks.testing._records import (
+        make_archived_copy,
         make_companion_record,
         make_coverage_record,
         make_file_record,
@@ -38,6 +40,7 @@ __all__ = [
     "FakeCapture",
     "IndexContract",
     "StoreContract",
+    "make_archived_copy",
     "make_companion_record",
     "make_coverage_record",
     "make_file_record",

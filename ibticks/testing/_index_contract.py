@@ -12,7 +12,12 @@ from hypothesis import strategies as st
 from ibticks.config import DAY_NS, HOUR_NS
 from ibticks.index import Block, ContractRecord, CoverageRecord, FileRecord, Index, MemoryIndex
 from ibticks.testing._records import RECORDS_START_NS as DAY
-from ibticks.testing._records import make_companion_record, make_coverage_record, make_file_record
+from ibticks.testing._records import (
+    make_archived_copy,
+    make_companion_record,
+    make_coverage_record,
+    make_file_record,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -168,6 +173,8 @@ class IndexContract:
         index.put_coverage([])
         index.put_companions([])
         index.drop_companions([])
+        index.put_archived([])
+        index.drop_archived([])
         assert index.files() == []
 
     def test_writes_of_several_batches(self, index: Index) -> None:
@@ -380,6 +387,22 @@ class IndexContract:
         ):
             companions = index.companions(None, ["last"], start_ns, end_ns)
             assert [(one.day_ns - DAY) // DAY_NS for one in companions] == days
+
+    # -- archived copies ---------------------------------------------------------------------------
+
+    def test_archived_copies_are_read_back_exactly(self, index: Index) -> None:
+        """The last record of a path counts; paths select; a dropped file row leaves its copy."""
+        files = [make_file_record(hour) for hour in range(3)]
+        copies = [make_archived_copy(file) for file in files]
+        index.put_files(files)
+        index.put_archived([make_archived_copy(files[0], e_tag="", size=1), *reversed(copies)])
+        assert index.archived() == copies
+        assert index.archived([files[1].path, "unknown"]) == [copies[1]]
+        assert index.archived([]) == []
+        assert [copy.is_copy_of(file) for copy in copies for file in files[:1]] == [1, 0, 0]
+        index.drop_files([files[2].path])
+        index.drop_archived([files[1].path, "unknown"])
+        assert index.archived() == [copies[0], copies[2]]
 
     # -- itself ------------------------------------------------------------------------------------
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.config import DAY_NS, HOUR_NS
-from ibticks.index import Block, CompanionHour, CompanionRecord, CoverageRecord, FileRecord
+from ibticks.index import (
+    ArchivedCopy,
+    Block,
+    CompanionHour,
+    CompanionRecord,
+    CoverageRecord,
+    FileRecord,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RECORDS_START_NS",
+    "make_archived_copy",
     "make_companion_record",
     "make_coverage_record",
     "make_file_record",
@@ -159,3 +167,33 @@ def make_companion_record(
         "hours": hours,
     }
     return CompanionRecord(**{**values, **changes})
+
+
+def make_archived_copy(file: FileRecord, **changes: Any) -> ArchivedCopy:
+    """Make the record of an archived copy of an hour file.
+
+    Parameters
+    ----------
+    file : FileRecord
+    **changes
+        Other fields of the record.
+
+    Returns
+    -------
+    ArchivedCopy
+
+    Examples
+    --------
+    >>> make_archived_copy(make_file_record(14)).location
+    's3://ticks/265598/last/0014_ticks.pb'
+    """
+    values: dict[str, Any] = {
+        "path": file.path,
+        "location": f"s3://ticks/{file.path}",
+        "size": file.size,
+        "crc32c": file.crc32c or 0,
+        "file_crc32c": 2**32 - 1,
+        "e_tag": '"336311a016184326ddbdd61edd4eeb52"',
+        "verified_ns": RECORDS_START_NS + 30 * DAY_NS,
+    }
+    return ArchivedCopy(**{**values, **changes})

@@ -28,6 +28,7 @@ from ibticks.index import (
     MemoryIndex,
     write_catalogue,
 )
+from ibticks.testing import make_archived_copy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,12 +48,14 @@ def test_a_written_catalogue_is_read_back(
     make_interval: Callable[..., CoverageRecord],
 ) -> None:
     files = [make_file(hour, volume=math.inf if hour else 1.5, blocks=0) for hour in range(3)]
-    write_catalogue(path, reversed(files), [aapl], [make_interval(DAY)])
+    copies = [make_archived_copy(files[0])]
+    write_catalogue(path, reversed(files), [aapl], [make_interval(DAY)], copies)
     index, memory = CatalogueIndex(path), MemoryIndex(files, [aapl], [make_interval(DAY)])
     assert index.files() == memory.files()
     assert index.files([265598], ["last"], DAY, DAY + 9) == []
     assert index.contracts() == [aapl]
     assert index.coverage() == [make_interval(DAY)]
+    assert index.archived() == copies
     assert index.daily_stats() == memory.daily_stats()
     assert not index.writable
     assert str(path) in index.describe()

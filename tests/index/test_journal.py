@@ -29,7 +29,7 @@ from ibticks.index import (
     PostgresIndex,
 )
 from ibticks.index._journal import OPERATIONS, Journal
-from ibticks.testing import make_companion_record
+from ibticks.testing import make_archived_copy, make_companion_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,6 +77,8 @@ def changes(
             tuple(make_companion_record(day, [make_file(24 * day)]) for day in range(3)),
         ),
         IndexChange("drop_companions", (make_companion_record(1).path,)),
+        IndexChange("put_archived", tuple(make_archived_copy(make_file(n)) for n in range(2))),
+        IndexChange("drop_archived", (make_file(1).path,)),
     ]
 
 
@@ -87,6 +89,7 @@ def contents(index: MemoryIndex) -> tuple[Any, ...]:
         index.coverage(),
         index.daily_stats(),
         index.companions(),
+        index.archived(),
     )
 
 

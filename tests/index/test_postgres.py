@@ -12,7 +12,7 @@ from ibticks.errors import ReadOnlyError, TickIndexError
 from ibticks.index import ContractRecord, CoverageRecord, FileRecord, PostgresIndex
 from ibticks.index import _postgres as postgres
 from ibticks.index._memory import daily_statistics
-from ibticks.testing import IndexContract, make_companion_record
+from ibticks.testing import IndexContract, make_archived_copy, make_companion_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,6 +93,24 @@ def test_invalid_intervals_raise(
 ) -> None:
     with pytest.raises(TickIndexError, match="coverage_"):
         index.put_coverage([make_interval(DAY, **wrong)])
+
+
+# -- archived copies -------------------------------------------------------------------------------
+
+
+def test_the_view_of_locations_leaves_out_copies_of_other_bytes(
+    index: PostgresIndex, make_file: Callable[..., FileRecord]
+) -> None:
+    files = [make_file(hour) for hour in range(3)]
+    index.put_files(files)
+    index.put_archived([make_archived_copy(file) for file in files[:2]])
+    index.put_files([make_file(1, crc32c=1)])
+    rows = index.query("SELECT file_path, location FROM file_locations ORDER BY file_path")
+    assert [(row["file_path"], row["location"]) for row in rows] == [
+        (files[0].path, f"s3://ticks/{files[0].path}"),
+        (files[1].path, None),
+        (files[2].path, None),
+    ]
 
 
 # -- companions ------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ibticks.frames._batches import batch_stream, slice_batches
     from ibticks.frames._export import parse_file_format, write_tables
     from ibticks.frames._from_arrow import frame_to_arrow, from_arrow
-    from ibticks.frames._records import coverage_frame, from_query
+    from ibticks.frames._records import coverage_frame, from_query, totals_frame
     from ibticks.frames._scan import parse_bounds, scan
     from ibticks.frames._schema import (
         METADATA_KEY,
@@ -58,6 +58,7 @@ __all__ = [
     "to_polars",
     "to_table",
     "to_xarray",
+    "totals_frame",
     "variable",
     "write_tables",
 ]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-__all__ = ["coverage_frame", "from_query"]
+__all__ = ["coverage_frame", "from_query", "totals_frame"]
 
 _SQL_TYPES: Final[dict[str, Any]] = {
     "boolean": pl.Boolean,
@@ -96,6 +96,46 @@ def _as_text(values: list[Any]) -> list[str | None]:
         else str(value)
         for value in values
     ]
+
+
+_TOTALS_SCHEMA: Final[dict[str, Any]] = {
+    "contract_id": pl.UInt32,
+    "tick_type": pl.String,
+    "date": pl.Date,
+    "ticks": pl.Int64,
+    "first_tick": pl.Datetime("ns", "UTC"),
+    "last_tick": pl.Datetime("ns", "UTC"),
+    "min_price": pl.Float64,
+    "max_price": pl.Float64,
+    "volume": pl.Float64,
+    "vwap": pl.Float64,
+}
+
+
+def totals_frame(rows: Sequence[dict[str, Any]], *, by_day: bool) -> pl.DataFrame:
+    """Make a polars frame of totals of ticks, one row a stream, or one a stream and UTC day.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        ``first_tick`` and ``last_tick`` in UTC nanoseconds, ``date`` as days since 1970.
+    by_day : bool
+        Whether there is a column ``date``.
+
+    Examples
+    --------
+    >>> totals_frame([], by_day=False).columns[:3]
+    ['contract_id', 'tick_type', 'ticks']
+    """
+    schema: dict[Any, Any] = {
+        name: dtype for name, dtype in _TOTALS_SCHEMA.items() if by_day or name != "date"
+    }
+    physical: dict[str, Any] = {
+        name: pl.Int32 if dtype == pl.Date else pl.Int64 if dtype == pl.Datetime else dtype
+        for name, dtype in schema.items()
+    }
+    columns = {name: [row[name] for row in rows] for name in schema}
+    return pl.DataFrame(columns, schema=physical).cast(dict(schema))
 
 
 class _CoverageInterval(Protocol):

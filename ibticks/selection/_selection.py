@@ -126,18 +126,62 @@ class Selection:
         return replace(self, columns=_some_columns(columns))
 
     def count(self) -> int:
-        """Count the ticks; of files that lie wholly inside, the index knows the number."""
-        total = 0
-        for record in self.files():
-            for start_ns, end_ns in self.intervals:
-                if not overlaps(record, start_ns, end_ns):
-                    continue
-                if record.sealed and start_ns <= record.start_ns and record.end_ns < end_ns:
-                    total += record.ticks
-                else:
-                    blocks = self.read_files([record], ["timestamp"], start_ns, end_ns)
-                    total += sum(block.rows for block in blocks)
-        return total
+        """Count the ticks, from the index; only blocks that an interval cuts are read.
+
+        Damage in a file that is not read is not noticed; ``ibticks verify`` lists it.
+        """
+        from ibticks.selection._totals import count_selected
+
+        return count_selected(self)
+
+    def describe(self) -> pl.DataFrame:
+        """Summarize the ticks of each stream: number, times, range of prices, volume and VWAP.
+
+        Hour files that lie inside the selection are answered from the index, without reading them;
+        the others are read. Damage in a file that is not read is not noticed.
+
+        Returns
+        -------
+        polars.DataFrame
+            One row for each contract and tick type that has ticks. ``min_price`` and ``max_price``
+            are those of ``price`` or ``mid_price``, or the lowest bid and the highest ask.
+            ``volume`` and ``vwap`` are null except for trades, and equal sums over the frame up to
+            rounding. Prices and sizes that are none of a trade or a quote do not count.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import ibticks as ibt
+        >>> from datetime import UTC, datetime, timedelta
+        >>> import polars as pl
+        >>> start = datetime(2025, 1, 10, 15, tzinfo=UTC)
+        >>> trades = pl.DataFrame(
+        ...     {
+        ...         "timestamp": [start, start + timedelta(hours=2)],
+        ...         "price": [187.0, 190.0],
+        ...         "size": [200, 100],
+        ...     }
+        ... )
+        >>> with ibt.open(tempfile.mkdtemp()) as store:
+        ...     _ = store.write(trades, contract_id=265598, tick_type="last")
+        ...     store.select(265598, "last").describe().row(0, named=True)["vwap"]
+        188.0
+        """
+        from ibticks.selection._totals import total_selected
+
+        return total_selected(self, by_day=False)
+
+    def daily(self) -> pl.DataFrame:
+        """Summarize the ticks of each stream and UTC day, as :meth:`describe` does.
+
+        Returns
+        -------
+        polars.DataFrame
+            The columns of :meth:`describe` and ``date``; days without ticks have no row.
+        """
+        from ibticks.selection._totals import total_selected
+
+        return total_selected(self, by_day=True)
 
     def read(self) -> list[TickColumns]:
         """Read the ticks as numpy columns, stream by stream, each in the order of its files.

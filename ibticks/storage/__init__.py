@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from ibticks.storage._stream_lock import StreamLock, hold_lock
     from ibticks.storage._stream_writer import StreamWriter
     from ibticks.storage._tick_reader import read_messages, read_ticks
+    from ibticks.storage._tick_totals import TickTotals, count_ticks, iter_totals, merge_totals
     from ibticks.storage._whole_file import TickFile, iter_frames, summarise_file
     from ibticks.storage._worker_processes import SealProcess, iter_records
 
@@ -68,9 +69,11 @@ __all__ = [
     "StreamLock",
     "StreamWriter",
     "TickFile",
+    "TickTotals",
     "check_compression",
     "check_place",
     "compress_file",
+    "count_ticks",
     "decompress_block",
     "file_suffix",
     "floor_hour",
@@ -79,8 +82,10 @@ __all__ = [
     "iter_messages",
     "iter_payloads_backwards",
     "iter_records",
+    "iter_totals",
     "list_files",
     "list_paths",
+    "merge_totals",
     "message_time_ns",
     "metadata_folder",
     "provisional_record",

@@ -13,22 +13,39 @@ from typing import TYPE_CHECKING
 from ibticks._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from ibticks.columns._encodings import ColumnEncoding, choose_encodings
-    from ibticks.columns._layout import CompanionKey, columns_folder, floor_day, list_companions
+    from ibticks.columns._build_process import write_companion_in_process
+    from ibticks.columns._building import (
+        build_companion,
+        remove_companion,
+        remove_companions_of,
+    )
+    from ibticks.columns._comparison import compare_companion
+    from ibticks.columns._freshness import (
+        captured_files,
+        fresh_hours,
+        is_complete,
+        relink_companion,
+    )
+    from ibticks.columns._layout import CompanionKey, floor_day, list_companions
     from ibticks.columns._reader import is_unchanged, read_companion_record
-    from ibticks.columns._writer import GROUP_ROWS, write_companion
+    from ibticks.columns._writer import write_companion
 
 __all__ = [
-    "GROUP_ROWS",
-    "ColumnEncoding",
     "CompanionKey",
-    "choose_encodings",
-    "columns_folder",
+    "build_companion",
+    "captured_files",
+    "compare_companion",
     "floor_day",
+    "fresh_hours",
+    "is_complete",
     "is_unchanged",
     "list_companions",
     "read_companion_record",
+    "relink_companion",
+    "remove_companion",
+    "remove_companions_of",
     "write_companion",
+    "write_companion_in_process",
 ]
 
 if not TYPE_CHECKING:

@@ -71,6 +71,11 @@ class CompanionKey:
         return StreamKey(self.contract_id, self.tick_type)
 
     @property
+    def end_ns(self) -> int:
+        """End of the day (exclusive), nanoseconds."""
+        return self.day_ns + DAY_NS
+
+    @property
     def path(self) -> str:
         """Path relative to the root, with forward slashes."""
         day = datetime.fromtimestamp(self.day_ns // NANOSECONDS, UTC)

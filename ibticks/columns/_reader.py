@@ -7,9 +7,6 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from ibticks.columns._layout import CompanionKey
 from ibticks.errors import CorruptFileError
 from ibticks.filesystem import explained
@@ -126,6 +123,10 @@ def read_companion_record(root: Path, key: CompanionKey) -> CompanionRecord:
 
 def _read_metadata(descriptor: int) -> tuple[dict[str, Any], int]:
     """Return the metadata of a Parquet file and its number of rows; empty if it is damaged."""
+    # Where files are not read, as in a capture, Arrow is not loaded.
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         with open(descriptor, "rb", closefd=False) as file:
             footer = pq.read_metadata(file)

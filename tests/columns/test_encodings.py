@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from ibticks.columns import ColumnEncoding, choose_encodings
+from ibticks.columns._encodings import ColumnEncoding, choose_encodings
 from ibticks.frames import arrow_type, to_table
 from ibticks.schema import COLUMNS
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ibticks.columns import CompanionKey, columns_folder, list_companions
+from ibticks.columns import CompanionKey, list_companions
 from ibticks.storage import list_paths
 
 from .conftest import DAY
@@ -35,7 +35,7 @@ def test_companions_are_listed_in_order_and_are_no_hour_files(root: Path) -> Non
     for key in keys:
         (root / key.path).parent.mkdir(parents=True)
         (root / key.path).touch()
-    (columns_folder(root) / "9" / "last" / "2013" / "10" / "notes.parquet").touch()
+    (root / "columns" / "9" / "last" / "2013" / "10" / "notes.parquet").touch()
     assert list(list_companions(root)) == keys
     assert not list_paths(root).paths
 

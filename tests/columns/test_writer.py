@@ -13,7 +13,6 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from ibticks.columns import (
-    GROUP_ROWS,
     CompanionKey,
     _writer,
     is_unchanged,
@@ -83,7 +82,7 @@ def test_other_tools_read_which_hours_it_has(
 def test_row_groups_follow_each_other(
     root: Path, index: MemoryIndex, write: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert GROUP_ROWS == 262_144
+    assert _writer.GROUP_ROWS == 262_144
     monkeypatch.setattr(_writer, "GROUP_ROWS", 64)
     write(trades(13, 100), trades(14, 100), trades(15, 1))
     write_companion(root, KEY, index.files())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Final, get_args
+from typing import Final, Literal, TypeAlias, get_args
 
 from ibticks._types import Compression, TickType
 
@@ -20,6 +20,7 @@ __all__ = [
     "TICK_TYPES",
     "TIME_MAX",
     "TIME_MIN",
+    "ColumnsSetting",
     "dsn_from_environment",
     "resource",
 ]
@@ -53,6 +54,10 @@ CACHE_BYTES: Final = 512 * 1024 * 1024
 
 QUERY_TIMEOUT_SECONDS: Final = 60.0
 """Time limit of a user's SQL query on the index, unless the caller sets another."""
+
+
+ColumnsSetting: TypeAlias = Literal["auto", "off"]
+"""Whether columnar companions are built."""
 
 
 def dsn_from_environment() -> str | None:

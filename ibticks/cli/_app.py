@@ -15,6 +15,9 @@ from ibticks.cli import (
     _capturing as capturing,
 )
 from ibticks.cli import (
+    _columns as columns,
+)
+from ibticks.cli import (
     _contents as contents,
 )
 from ibticks.cli import (
@@ -47,6 +50,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 index_app = typer.Typer(help="The PostgreSQL index of the files.", no_args_is_help=True)
+columns_app = typer.Typer(
+    help="Columnar companions: Parquet files of sealed hours.", no_args_is_help=True
+)
 kernel_app = typer.Typer(help="A Jupyter kernel that captures.", no_args_is_help=True)
 
 app.command("demo")(demo.demo)
@@ -66,10 +72,14 @@ app.command("prune")(upkeep.prune)
 app.command("rm")(upkeep.rm)
 index_app.command("rebuild")(upkeep.rebuild)
 index_app.command("status")(upkeep.status)
+columns_app.command("build")(columns.build)
+columns_app.command("ls")(columns.ls)
+columns_app.command("rm")(columns.rm)
 kernel_app.command("install")(kernel.install)
 kernel_app.command("uninstall")(kernel.uninstall)
 kernel_app.command("list")(kernel.list_)
 app.add_typer(index_app, name="index")
+app.add_typer(columns_app, name="columns")
 app.add_typer(kernel_app, name="kernel")
 
 

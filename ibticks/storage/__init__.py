@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ibticks._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from ibticks.storage._audit import Findings, verify_files
+    from ibticks.storage._audit import Finding, Findings, verify_files
     from ibticks.storage._blocks import check_compression, decompress_block, split_blocks
     from ibticks.storage._column_cache import ColumnCache, read_cached_ticks
     from ibticks.storage._file_header import check_place, read_file_header
@@ -61,6 +61,7 @@ __all__ = [
     "FileListing",
     "FileReader",
     "FileSuffix",
+    "Finding",
     "Findings",
     "Ingest",
     "SealProcess",

@@ -18,6 +18,7 @@ import numpy as np
 
 from ibticks._types import Interval, StreamKey
 from ibticks._warnings import user_stacklevel
+from ibticks.columns import CompanionKey, floor_day, relink_companion, remove_companions_of
 from ibticks.config import HOUR_NS, NANOSECONDS, TIME_MAX, TIME_MIN
 from ibticks.coverage import LedgerDeletion, StreamStatus, mark_files_deleted, undo_ledger_deletion
 from ibticks.errors import (
@@ -61,6 +62,7 @@ __all__ = [
     "delete_files",
     "delete_ticks",
     "deleted_files",
+    "deleted_hours",
     "deletion_interval",
     "purge_files",
     "undo_deletion",
@@ -116,7 +118,12 @@ def compress_files(
 
 
 def _compress_indexed(root: Path, index: Index, key: FileKey, compression: str) -> FileRecord:
-    """Compress a file and put its row; after a kill, the next writer puts the row."""
+    """Compress a file and put its row; after a kill, the next writer puts the row.
+
+    A companion that has the ticks of the file still has them.
+    """
+    companion = CompanionKey(key.contract_id, key.tick_type, floor_day(key.hour_ns))
+    before = _indexed(index, key) if (root / companion.path).exists() else None
 
     def announce() -> bool:
         # Called just before the new file replaces the old one: this row is valid for both.
@@ -131,7 +138,16 @@ def _compress_indexed(root: Path, index: Index, key: FileKey, compression: str) 
             index.put_files([summarise_file(root, key).record])
         raise
     index.put_files([record])
+    if before is not None:
+        relink_companion(index, before, record)
     return record
+
+
+def _indexed(index: Index, key: FileKey) -> FileRecord | None:
+    """Return the row of a file, or None."""
+    hour = key.hour_ns
+    rows = index.files([key.contract_id], [key.tick_type], hour, hour + HOUR_NS)
+    return next((row for row in rows if row.path == key.path), None)
 
 
 def delete_files(
@@ -139,7 +155,8 @@ def delete_files(
 ) -> Generator[FileKey, None, None]:
     """Delete files, the oldest of their streams, after marking them in the ledger and the index.
 
-    Each stream is locked. An interrupted deletion leaves no row without a file; it can be repeated.
+    Companions that have their ticks are deleted before them. Each stream is locked. An interrupted
+    deletion leaves no row without a file; it can be repeated.
 
     Warns
     -----
@@ -158,6 +175,7 @@ def delete_files(
                 skipped.add(files, error)
                 continue
             mark_files_deleted(index, files)
+            remove_companions_of(root, index, files)
             for key in files:
                 index.drop_files([key.path])
                 remove_file(root / key.path)
@@ -387,6 +405,13 @@ def deleted_files(
         if key is not None and key.hour_ns < end_ns and key.hour_ns + HOUR_NS > start_ns:
             paths.append(path)
     return paths
+
+
+def deleted_hours(root: Path, paths: Iterable[Path]) -> list[FileKey]:
+    """Return the hour files that files of deleted ticks lie beside."""
+    matches = (_DELETED_FILE.fullmatch(path.relative_to(root).as_posix()) for path in paths)
+    keys = (FileKey.parse(match["hour_file"]) for match in matches if match is not None)
+    return [key for key in keys if key is not None]
 
 
 def purge_files(paths: Iterable[Path]) -> Iterator[Path]:

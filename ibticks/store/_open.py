@@ -9,10 +9,10 @@ import shutil
 import uuid
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast, get_args
 
-from ibticks.config import CACHE_BYTES, dsn_from_environment, resource
-from ibticks.errors import CorruptFileError, NoStoreError
+from ibticks.config import CACHE_BYTES, ColumnsSetting, dsn_from_environment, resource
+from ibticks.errors import CorruptFileError, InputError, NoStoreError
 from ibticks.filesystem import expand_home, explained, give_to_store_owner, make_folder, sync_folder
 from ibticks.storage import hold_lock, metadata_folder
 from ibticks.store._maintenance import (
@@ -40,6 +40,7 @@ def open_store(
     dsn: str | None = None,
     create: bool = True,
     cache: int = CACHE_BYTES,
+    columns: ColumnsSetting | None = None,
 ) -> Store:
     """Open a store, or create one.
 
@@ -55,6 +56,9 @@ def open_store(
     cache : int
         Bytes of memory for the LRU cache of decoded columns; 0 for none. See
         :meth:`Store.clear_cache`.
+    columns : {"auto", "off"}, optional
+        Whether :meth:`Store.compress` and captures build columnar companions; by default that of
+        ``IBTICKS_COLUMNS``, or else ``"auto"``. See :meth:`Store.build_companions`.
 
     Returns
     -------
@@ -74,6 +78,8 @@ def open_store(
         If it is older than PostgreSQL 14, or its schema is newer than this ibticks.
     IndexMismatchError
         If the database is the index of another store.
+    InputError
+        If ``columns`` is another word.
 
     Examples
     --------
@@ -84,6 +90,7 @@ def open_store(
     """
     path = expand_home(root).resolve()
     dsn = dsn or dsn_from_environment()
+    setting = _check_columns(columns or os.environ.get("IBTICKS_COLUMNS") or "auto")
     store_id = identify(path, create=create, dsn=dsn)
     from ibticks.coverage import end_abandoned_intervals
     from ibticks.index import open_index
@@ -100,7 +107,7 @@ def open_store(
         complete=complete,
         find_missing=partial(find_missing, path),
     )
-    store = Store(path, index, cache)
+    store = Store(path, index, cache, setting)
     try:
         if index.away and index.writable:
             is_completed.append(complete_journal(path, index))
@@ -114,6 +121,15 @@ def open_store(
         store.index.close()
         raise
     return store
+
+
+def _check_columns(columns: str) -> ColumnsSetting:
+    if columns not in get_args(ColumnsSetting):
+        raise InputError(
+            f"columns={columns!r} (or IBTICKS_COLUMNS): use 'auto' for columnar companions, or "
+            "'off' for none"
+        )
+    return cast("ColumnsSetting", columns)
 
 
 def identify(root: Path, *, create: bool, dsn: str | None = None) -> str:

@@ -42,11 +42,12 @@ if TYPE_CHECKING:
 
     from ibticks._types import CompressionLike, SessionTypeLike, TickTypeLike, TickTypes
     from ibticks.calendar import TimeLike
+    from ibticks.config import ColumnsSetting
     from ibticks.coverage import Coverage, FeedState
-    from ibticks.index import DailyStats, FileRecord, JournaledIndex
+    from ibticks.index import CompanionRecord, DailyStats, FileRecord, JournaledIndex
     from ibticks.live import Buffer, BufferCache, Live, Policy
     from ibticks.selection import Backfill
-    from ibticks.storage import ColumnCache, Findings, StreamWriter
+    from ibticks.storage import ColumnCache, FileKey, Findings, StreamWriter
     from ibticks.store._deletion import Deletion
     from ibticks.store._frame_writer import Duplicates
 
@@ -67,11 +68,20 @@ class Store:
     ----------
     root : Path
     index : JournaledIndex
+    columns : {"auto", "off"}
+        Whether columnar companions are built, by :meth:`compress` and by captures.
     """
 
-    def __init__(self, root: Path, index: JournaledIndex, cache: int = CACHE_BYTES) -> None:
+    def __init__(
+        self,
+        root: Path,
+        index: JournaledIndex,
+        cache: int = CACHE_BYTES,
+        columns: ColumnsSetting = "auto",
+    ) -> None:
         self.root: Final = root
         self.index: Final = index
+        self.columns: Final = columns
         self._resolver = SelectionResolver(root, index)
         self._cache = cache
         self._kept_decoded: ColumnCache | None = None
@@ -645,7 +655,8 @@ class Store:
     def verify(self, *, progress: bool | None = None) -> Findings:
         """Read every file and compare it with its checksum and its row in the index.
 
-        While the server of the index is away, only the files are checked, with a warning.
+        Columnar companions are compared with the hour files, tick by tick. While the server of
+        the index is away, only the files are checked, with a warning.
 
         Parameters
         ----------
@@ -657,8 +668,11 @@ class Store:
         Findings
             A list with one ``Finding`` for each file; printed, a report of the problems.
         """
+        from itertools import chain
+
         from ibticks._progress import track
         from ibticks.storage import Findings, verify_files
+        from ibticks.store._companions import verify_companions
 
         index: JournaledIndex | None = self.index
         if not self.index.is_reachable():
@@ -670,7 +684,11 @@ class Store:
             )
             index = None
         total = len(list_paths(self.root).paths)
-        return Findings(track(verify_files(self.root, index), "verifying", total, show=progress))
+        work = verify_files(self.root, index)
+        if index is not None:
+            total += len(index.companions())
+            work = chain(work, verify_companions(self.root, index))
+        return Findings(track(work, "verifying", total, show=progress))
 
     def rebuild_index(self, *, progress: bool | None = None) -> int:
         """Rebuild the index from the files; returns the number of files."""
@@ -689,6 +707,9 @@ class Store:
         progress: bool | None = None,
     ) -> list[FileRecord]:
         """Compress the sealed files whose hour ended some time ago.
+
+        Of their days that are over, the columnar companions are built, unless the store was opened
+        with ``columns="off"``.
 
         Parameters
         ----------
@@ -713,14 +734,160 @@ class Store:
         from ibticks.store._deletion import compress_files
 
         check_compression(compression)
-        keys = [
-            key
+        older = [
+            (record, key)
             for record, key in older_files(self.index, older_than, now)
-            if record.sealed and record.compression != compression
+            if record.sealed
         ]
+        keys = [key for record, key in older if record.compression != compression]
         self._changed = True
         work = compress_files(self.root, self.index, keys, compression)
-        return list(track(work, "compressing", len(keys), show=progress))
+        compressed = list(track(work, "compressing", len(keys), show=progress))
+        if self.columns != "off" and not self.index.away:
+            self._build_whole_days([key for _, key in older], now, progress)
+        return compressed
+
+    def _build_whole_days(
+        self, keys: Sequence[FileKey], now: TimeLike | None, progress: bool | None
+    ) -> None:
+        """Build the companions of the days of some files that are over."""
+        from ibticks.calendar import now_ns, to_ns
+        from ibticks.columns import CompanionKey, floor_day
+        from ibticks.store._companions import build_companions
+        from ibticks._progress import track
+
+        instant = now_ns() if now is None else to_ns(now, name="now")
+        days = {
+            CompanionKey(key.contract_id, key.tick_type, floor_day(key.hour_ns))
+            for key in keys
+            if key.suffix != "backfill"
+        }
+        over = sorted(day for day in days if day.end_ns <= instant)
+        work = build_companions(self.root, self.index, over)
+        for _ in track(work, "building columns", len(over), show=progress):
+            pass
+
+    def build_companions(
+        self,
+        contracts: int | str | Sequence[int | str] | None = None,
+        tick_types: TickTypes | None = None,
+        *,
+        start: TimeLike | None = None,
+        end: TimeLike | None = None,
+        tz: str | tzinfo | None = None,
+        rebuild: bool = False,
+        progress: bool | None = None,
+    ) -> list[CompanionRecord]:
+        """Build the columnar companions of sealed hours: one Parquet file a stream and UTC day.
+
+        A companion that is there, with the hours as they are now, stays as it is. The files are
+        ``columns/{contract_id}/{tick_type}/{YYYY}/{MM}/{DD}.parquet`` in the folder of the store,
+        for every tool that reads Parquet; they may be deleted at any time. The view ``companions``
+        of the index lists them (:meth:`sql`).
+
+        Parameters
+        ----------
+        contracts : int, str or a sequence of them, optional
+            Contract ids or symbols; all by default.
+        tick_types : str or sequence of str, optional
+            All that are stored by default.
+        start, end : optional
+            The days that meet ``[start, end)``; by default all, the running day with its sealed
+            hours included.
+        tz : str or tzinfo, optional
+            Zone of naive times.
+        rebuild : bool
+            Whether to write those, too, that are there.
+        progress : bool, optional
+            Whether to show progress; by default in a terminal and in a notebook.
+
+        Returns
+        -------
+        list of CompanionRecord
+            Those that were written, or entered into the index.
+
+        Raises
+        ------
+        UnknownContractError, AmbiguousContractError, UnknownTickTypeError, NaiveDatetimeError
+            See :meth:`select`.
+        TimeRangeError
+            If start is not before end.
+        StorageError
+            If a companion cannot be written; an earlier one is as it was.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import ibticks as ibt
+        >>> import polars as pl
+        >>> frame = pl.DataFrame(
+        ...     {"timestamp": ["2025-01-10T14:30:00Z"], "price": [240.01], "size": [100.0]}
+        ... )
+        >>> with ibt.open(tempfile.mkdtemp()) as store:
+        ...     _ = store.write(frame, contract_id=265598, tick_type="last")
+        ...     [(companion.path, companion.rows) for companion in store.build_companions()]
+        [('columns/265598/last/2025/01/10.parquet', 1)]
+        """
+        from ibticks.store._companions import (
+            build_companions,
+            companion_days,
+            list_stored_companions,
+            remove_orphans,
+        )
+        from ibticks.store._deletion import deletion_interval
+        from ibticks._progress import track
+
+        streams = self._stored_streams(contracts, tick_types)
+        interval = deletion_interval(start, end, tz)
+        days = companion_days(self.index, streams, interval)
+        others = list_stored_companions(
+            self.root, self.index, None if contracts is None else streams, interval
+        )
+        if tick_types is None:
+            remove_orphans(self.root, self.index, sorted({*others} - {*days}))
+        work = build_companions(self.root, self.index, days, rebuild=rebuild)
+        built = track(work, "building columns", len(days), show=progress)
+        return [companion for companion in built if companion is not None]
+
+    def delete_companions(
+        self,
+        contracts: int | str | Sequence[int | str] | None = None,
+        tick_types: TickTypes | None = None,
+        *,
+        start: TimeLike | None = None,
+        end: TimeLike | None = None,
+        tz: str | tzinfo | None = None,
+    ) -> list[str]:
+        """Delete columnar companions; the ticks stay in the hour files.
+
+        Parameters and errors are those of :meth:`build_companions`.
+
+        Returns
+        -------
+        list of str
+            Their paths.
+        """
+        from ibticks.store._companions import list_stored_companions, remove_companions
+        from ibticks.store._deletion import deletion_interval
+
+        everything = contracts is None and tick_types is None
+        streams = None if everything else self._stored_streams(contracts, tick_types)
+        keys = list_stored_companions(
+            self.root, self.index, streams, deletion_interval(start, end, tz)
+        )
+        return [key.path for key in remove_companions(self.root, self.index, keys)]
+
+    def _stored_streams(
+        self, contracts: int | str | Sequence[int | str] | None, tick_types: TickTypes | None
+    ) -> list[StreamKey]:
+        """Return the stored streams of contracts and tick types; None stands for all."""
+        ids = None if contracts is None else self.contract_ids(contracts)
+        types = None if tick_types is None else check_tick_types(tick_types)
+        return sorted(
+            stream
+            for stream in self._resolver.streams(ids)
+            if types is None or stream.tick_type in types
+        )
 
     def prune(
         self,
@@ -841,12 +1008,20 @@ class Store:
         list of str
             Removed paths or, with ``dry_run``, paths to be removed.
         """
-        from ibticks.store._deletion import deleted_files, deletion_interval, purge_files
+        from ibticks.columns import remove_companions_of
+        from ibticks.store._deletion import (
+            deleted_files,
+            deleted_hours,
+            deletion_interval,
+            purge_files,
+        )
 
         stream = self._stream(contract, tick_type)
         interval = deletion_interval(start, end, tz)
         paths = deleted_files(self.root, *stream, *interval)
         if not dry_run:
+            # A companion that was built before the deletion has these ticks, too.
+            remove_companions_of(self.root, self.index, deleted_hours(self.root, paths))
             paths = list(purge_files(paths))
         return [path.relative_to(self.root).as_posix() for path in paths]
 

@@ -14,7 +14,7 @@ from collections import deque
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from ibticks.capture._maintenance import HourCompressor, HourPruner
+from ibticks.capture._maintenance import CompanionBuilder, HourCompressor, HourPruner
 from ibticks.capture._queued_index import QueuedIndex
 from ibticks.capture._recorder import Recorder, open_recorder
 from ibticks.capture._settings import CaptureSettings
@@ -148,6 +148,7 @@ class Capture:
         self._filler: GapFiller | None = None
         self._compressor: HourCompressor | None = None
         self._pruner: HourPruner | None = None
+        self._builder: CompanionBuilder | None = None
         self._sealer = SealProcess()
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
@@ -230,6 +231,11 @@ class Capture:
                         self.store, self._recorders, self._index, keep, self._failed
                     )
                     self._pruner.start()
+                if self.store.columns != "off":
+                    self._builder = CompanionBuilder(
+                        self.store.root, self._recorders, self._index, keep, self._failed
+                    )
+                    self._builder.start()
             except BaseException:
                 self.stop()
                 raise
@@ -263,6 +269,8 @@ class Capture:
                 supervisor.stop()
             if self._filler is not None:
                 self._try("stop", self._filler.stop, "the backfill")
+            if self._builder is not None:
+                self._try("stop", self._builder.stop, "the builder of companions")
             if self._compressor is not None:
                 self._try("stop", self._compressor.stop, "the compressor")
             if self._pruner is not None:

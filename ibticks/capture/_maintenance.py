@@ -1,6 +1,6 @@
-"""Maintenance of a running capture: compression and deletion of the old hours it wrote.
+"""Maintenance of a running capture: companions, compression and deletion of what it wrote.
 
-Another process cannot do either, since the capture holds the lock of each stream.
+Another process can neither compress nor delete, since the capture holds the lock of each stream.
 """
 
 from __future__ import annotations
@@ -12,26 +12,41 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from ibticks.config import HOUR_NS, NANOSECONDS
+from ibticks.columns import (
+    CompanionKey,
+    build_companion,
+    captured_files,
+    floor_day,
+    relink_companion,
+    remove_companions_of,
+    write_companion_in_process,
+)
+from ibticks.config import DAY_NS, HOUR_NS, NANOSECONDS
 from ibticks.coverage import mark_files_deleted
-from ibticks.errors import StorageError, WriterLockedError
+from ibticks.errors import StorageError, TickError, WriterLockedError
 from ibticks.storage import FileKey, SealProcess, StreamLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from ibticks.capture._queued_index import QueuedIndex
     from ibticks.capture._recorder import Recorder
-    from ibticks.index import Index
+    from ibticks.index import CompanionRecord, FileRecord, Index
     from ibticks.store import Store
 
-__all__ = ["HourCompressor", "HourPruner"]
+__all__ = ["CompanionBuilder", "HourCompressor", "HourPruner"]
 
 _log = logging.getLogger(__name__)
 _INTERVAL_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 30.0
 _INDEX_WAIT_SECONDS: Final = 10.0
 _COMPRESSION: Final = "zstd"
+_SETTLED_NS: Final = 10 * 60 * NANOSECONDS
+"""Time after the end of a day until its companion is built: late ticks have arrived by then."""
+
+_COMPANION_DAYS: Final = 3
+"""Days before today whose companions a capture builds; `ibticks columns build` does the others."""
 
 
 class _PeriodicTask:
@@ -149,12 +164,19 @@ class HourCompressor:
         self._task.stop()
 
     def _compress(self, recorder: Recorder) -> None:
-        for key in self._due_files(recorder):
+        for file, key in self._due_files(recorder):
             if not self._task.is_stopping:
-                work = partial(recorder.compress, key, _COMPRESSION, self._sealer.compress)
-                self._task.attempt(key, work)
+                self._task.attempt(key, partial(self._compress_file, recorder, file, key))
 
-    def _due_files(self, recorder: Recorder) -> Iterator[FileKey]:
+    def _compress_file(self, recorder: Recorder, file: FileRecord, key: FileKey) -> None:
+        recorder.compress(key, _COMPRESSION, self._sealer.compress)
+        for current in self._index.files(
+            [key.contract_id], [key.tick_type], key.hour_ns, key.hour_ns + HOUR_NS
+        ):
+            if current.path == file.path and current.compression == _COMPRESSION:
+                relink_companion(self._index, file, current)
+
+    def _due_files(self, recorder: Recorder) -> Iterator[tuple[FileRecord, FileKey]]:
         before_ns = time.time_ns() - self._after_ns
         for file in self._index.files(
             [recorder.contract_id], [recorder.tick_type], None, before_ns
@@ -168,7 +190,77 @@ class HourCompressor:
                 and file.hour_ns + HOUR_NS <= before_ns
                 and file.path not in self._task.failed_paths
             ):
-                yield key
+                yield file, key
+
+
+class CompanionBuilder:
+    """Builds the columnar companions of days that are over, one at a time.
+
+    Each is written by a separate process of the lowest priority, which ends with it. A day that
+    gets late ticks later on is built anew.
+
+    Parameters
+    ----------
+    root : Path
+    recorders : sequence of Recorder
+    index : Index
+        Index of their files.
+    keep_seconds : float or None
+        Seconds after which hours are deleted: days of which some are deleted are not built.
+    on_failure : callable
+        Called with a place and each unexpected exception.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        recorders: Sequence[Recorder],
+        index: Index,
+        keep_seconds: float | None,
+        on_failure: Callable[[str, Exception], None],
+    ) -> None:
+        self._root = root
+        self._index = index
+        self._keep_ns = None if keep_seconds is None else round(keep_seconds * NANOSECONDS)
+        # By companion: the checksums of its hours when it was last looked at.
+        self._attempts: dict[CompanionKey, frozenset[tuple[str, int | None]]] = {}
+        self._task = _PeriodicTask("columns", recorders, self._build, on_failure)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._task.start()
+
+    def stop(self) -> None:
+        """Stop after the companion that is being written."""
+        self._task.stop()
+
+    def _build(self, recorder: Recorder) -> None:
+        now_ns = time.time_ns()
+        last_day = floor_day(now_ns - _SETTLED_NS) - DAY_NS
+        for number in range(_COMPANION_DAYS - 1, -1, -1):
+            key = CompanionKey(recorder.contract_id, recorder.tick_type, last_day - number * DAY_NS)
+            is_kept = self._keep_ns is None or key.day_ns >= now_ns - self._keep_ns
+            if is_kept and not self._task.is_stopping:
+                self._build_day(key)
+
+    def _build_day(self, key: CompanionKey) -> None:
+        files = captured_files(self._index, key)
+        state = frozenset((file.path, file.crc32c) for file in files if file.sealed)
+        if not state or self._attempts.get(key) == state:
+            return
+        self._attempts[key] = state
+        try:
+            build_companion(self._root, self._index, key, write=self._write)
+        except TickError as error:
+            # Loads read the hour files instead; the next attempt is made when these change.
+            _log.warning("no columnar companion: %s", error)
+
+    def _write(
+        self, root: Path, key: CompanionKey, files: list[FileRecord]
+    ) -> CompanionRecord | None:
+        return write_companion_in_process(
+            root, key, files, is_stopping=lambda: self._task.is_stopping
+        )
 
 
 class HourPruner:
@@ -228,6 +320,7 @@ class HourPruner:
                 locks.callback(lock.release)
             recorder.forget_before(max(key.hour_ns for key in keys) + HOUR_NS)
             mark_files_deleted(self._index, keys)
+            remove_companions_of(self._store.root, self._index, keys)
             self._index.drop_files([key.path for key in keys])
             unindexed = self._unindexed.setdefault(recorder.stream_id, set())
             unindexed.update(keys)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from ibticks._types import StreamKey
+from ibticks._types import Interval, StreamKey
 from ibticks.config import DAY_NS, NANOSECONDS, TICK_TYPES
 
 if TYPE_CHECKING:
@@ -74,6 +74,11 @@ class CompanionKey:
     def end_ns(self) -> int:
         """End of the day (exclusive), nanoseconds."""
         return self.day_ns + DAY_NS
+
+    @property
+    def interval(self) -> Interval:
+        """The UTC day."""
+        return Interval(self.day_ns, self.end_ns)
 
     @property
     def path(self) -> str:

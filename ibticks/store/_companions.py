@@ -65,7 +65,7 @@ def list_stored_companions(
         for key in {*days, *list_companions(root)}
         if key is not None
         and (chosen is None or key.stream in chosen)
-        and interval.intersection((key.day_ns, key.end_ns)) is not None
+        and interval.intersection(key.interval) is not None
     )
 
 

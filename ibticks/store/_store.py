@@ -751,10 +751,10 @@ class Store:
         self, keys: Sequence[FileKey], now: TimeLike | None, progress: bool | None
     ) -> None:
         """Build the companions of the days of some files that are over."""
+        from ibticks._progress import track
         from ibticks.calendar import now_ns, to_ns
         from ibticks.columns import CompanionKey, floor_day
         from ibticks.store._companions import build_companions
-        from ibticks._progress import track
 
         instant = now_ns() if now is None else to_ns(now, name="now")
         days = {
@@ -828,6 +828,7 @@ class Store:
         ...     [(companion.path, companion.rows) for companion in store.build_companions()]
         [('columns/265598/last/2025/01/10.parquet', 1)]
         """
+        from ibticks._progress import track
         from ibticks.store._companions import (
             build_companions,
             companion_days,
@@ -835,7 +836,6 @@ class Store:
             remove_orphans,
         )
         from ibticks.store._deletion import deletion_interval
-        from ibticks._progress import track
 
         streams = self._stored_streams(contracts, tick_types)
         interval = deletion_interval(start, end, tz)

@@ -20,7 +20,7 @@ from ibticks.errors import CorruptFileError, StorageError
 from ibticks.filesystem import explained, make_folder, written_beside
 from ibticks.frames import to_table
 from ibticks.index import CompanionHour, CompanionRecord
-from ibticks.schema import COLUMNS, check_columns, list_columns
+from ibticks.schema import COLUMNS, list_columns
 from ibticks.storage import FileReader, read_ticks
 
 if TYPE_CHECKING:
@@ -45,9 +45,11 @@ def write_companion(
     """Write the companion of a stream and a UTC day, or replace it as a whole.
 
     The ticks are read from the hour files, checked against their checksums, and written sorted by
-    time, stable in the order of the files: the rows of a load. An hour is left out, and loads read
-    its frames, if a file of it is open, damaged, or changes meanwhile, or has a tick of another
-    hour or with columns of another tick type. The caller is the only one who writes this companion.
+    time, stable in the order of the files: the rows of a load. The columns are those of the tick
+    type, and others that the ticks of the first hour have (an import fills ``exchange`` of quotes).
+    An hour is left out, and loads read its frames, if a file of it is open, damaged, or changes
+    meanwhile, or has a tick of another hour or with more columns. The caller is the only one who
+    writes this companion.
 
     Parameters
     ----------
@@ -76,11 +78,15 @@ def write_companion(
             table = _read_hour(root, key, hour)
             if table is None:
                 continue
+            names = _used_columns(table, key.tick_type)
             if writer is None:
                 with explained(path, "writing"):
                     make_folder(path.parent)
                 descriptor = stack.enter_context(written_beside(path))
-                writer = stack.enter_context(_Writer(descriptor, key))
+                writer = stack.enter_context(_Writer(descriptor, key, names))
+            elif not writer.has(names):
+                _log.warning("%s has no ticks of %s: more columns", key.path, hour[0].path)
+                continue
             writer.add(table)
             written += _describe_hour(hour, table)
         if writer is None:
@@ -126,11 +132,7 @@ def _read_hour(root: Path, key: CompanionKey, hour: Sequence[FileRecord]) -> pa.
         if times[0].as_py() < hour_ns or times[-1].as_py() >= hour_ns + HOUR_NS:
             _log.warning("%s has no ticks of %s: some are of another hour", key.path, hour[0].path)
             return None
-    names = _stored_columns(key.tick_type)
-    if not _is_of_tick_type(table, names):
-        _log.warning("%s has no ticks of %s: some have more columns", key.path, hour[0].path)
-        return None
-    return table.select(names)
+    return table
 
 
 def _is_current(root: Path, record: FileRecord) -> bool:
@@ -153,9 +155,10 @@ def _describe_hour(hour: Sequence[FileRecord], table: pa.Table) -> Iterator[Comp
 class _Writer:
     """Collects the rows of hours and writes them as row groups of ``GROUP_ROWS``."""
 
-    def __init__(self, descriptor: int, key: CompanionKey) -> None:
+    def __init__(self, descriptor: int, key: CompanionKey, columns: list[str]) -> None:
         self._descriptor = descriptor
         self._key = key
+        self._columns = columns
         self._pending: list[pa.Table] = []
         self._pending_rows = 0
         self._rows = 0
@@ -171,9 +174,13 @@ class _Writer:
             self._writer.close()
         self._file.close()
 
+    def has(self, columns: Sequence[str]) -> bool:
+        """Return whether the companion has some columns."""
+        return {*columns} <= {*self._columns}
+
     def add(self, table: pa.Table) -> None:
         """Add the ticks of the next hour."""
-        self._pending.append(table)
+        self._pending.append(table.select(self._columns))
         self._pending_rows += table.num_rows
         while self._pending_rows >= GROUP_ROWS:
             pending = pa.concat_tables(self._pending)
@@ -209,20 +216,16 @@ class _Writer:
         self._rows += group.num_rows
 
 
-def _stored_columns(tick_type: str) -> list[str]:
-    return list(check_columns([*list_columns([tick_type]), "stream_id", "metadata"]))
+def _used_columns(table: pa.Table, tick_type: str) -> list[str]:
+    """Return the columns of a tick type, and others that have values in a table."""
+    usual = {*list_columns([tick_type]), "stream_id", "metadata"}
+    return [name for name in COLUMNS if name in usual or _has_values(table[name])]
 
 
-def _is_of_tick_type(table: pa.Table, names: Sequence[str]) -> bool:
-    """Return whether ticks have values in these columns only."""
-    for name in table.column_names:
-        if name not in names:
-            column = table[name]
-            is_list = pa.types.is_large_list(column.type)
-            values = pc.sum(pc.list_value_length(column)) if is_list else pc.count(column)
-            if values.as_py():
-                return False
-    return True
+def _has_values(column: pa.ChunkedArray) -> bool:
+    if pa.types.is_large_list(column.type):
+        return bool(pc.sum(pc.list_value_length(column)).as_py())
+    return bool(pc.count(column).as_py())
 
 
 def _describe(

@@ -174,11 +174,25 @@ def test_missing_hours_are_left_out(
     assert len(companion.hours) == 1
 
 
-def test_hours_with_columns_of_another_tick_type_are_left_out(
+def test_columns_of_another_tick_type_are_stored(
     root: Path, index: MemoryIndex, write: Callable[..., None]
 ) -> None:
     ticks = trades(13, 10)
-    write(TickColumns(10, {**ticks.columns, "bid_price": Values(np.ones(10))}), trades(14, 3))
+    bids = Values(np.ones(10), np.arange(10) > 3)
+    write(TickColumns(10, {**ticks.columns, "bid_price": bids}), trades(14, 3))
+    companion = write_companion(root, KEY, index.files())
+    assert companion is not None
+    assert companion.rows == 13
+    stored = pl.read_parquet(root / KEY.path)
+    assert stored["bid_price"].null_count() == 4 + 3
+    assert_frame_equal(stored, frames(root, index.files(), stored.columns))
+
+
+def test_hours_with_more_columns_than_the_first_are_left_out(
+    root: Path, index: MemoryIndex, write: Callable[..., None]
+) -> None:
+    ticks = trades(14, 10)
+    write(trades(13, 3), TickColumns(10, {**ticks.columns, "bid_price": Values(np.ones(10))}))
     companion = write_companion(root, KEY, index.files())
     assert companion is not None
     assert companion.rows == 3

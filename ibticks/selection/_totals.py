@@ -35,7 +35,7 @@ def total_selected(selection: Selection, *, by_day: bool) -> pl.DataFrame:
     from ibticks.frames import totals_frame
     from ibticks.storage import iter_totals, merge_totals
 
-    found: dict[tuple[int, str, int], list[TickTotals]] = {}
+    streams: dict[tuple[int, str, int], list[TickTotals]] = {}
     for record in selection.files():
         for interval in selection.intervals:
             if not overlaps(record, *interval):
@@ -44,8 +44,8 @@ def total_selected(selection: Selection, *, by_day: bool) -> pl.DataFrame:
                 selection.root, record, interval, strict=selection.strict, index=selection.index
             ):
                 key = record.contract_id, record.tick_type, day_ns // DAY_NS if by_day else 0
-                found.setdefault(key, []).append(totals)
-    rows = [_row(*key, merge_totals(found[key])) for key in sorted(found)]
+                streams.setdefault(key, []).append(totals)
+    rows = [_row(*key, merge_totals(streams[key])) for key in sorted(streams)]
     return totals_frame(rows, by_day=by_day)
 
 

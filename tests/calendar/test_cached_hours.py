@@ -87,7 +87,7 @@ def test_other_versions_have_another_stamp(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(cached, "_versions", lambda: newer)
     assert cached._stamp("America/New_York") != stamp
     monkeypatch.setattr(cached, "_versions", list)
-    assert cached._stamp("America/New_York") is None  # it cannot be told when they change
+    assert cached._stamp("America/New_York") is None  # without versions, no stamp
 
 
 def test_what_was_cached_is_used_with_its_stamp_only(tmp_path: Path) -> None:

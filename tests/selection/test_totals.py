@@ -92,15 +92,15 @@ def ranges(seed: int, count: int) -> list[tuple[int | None, int | None]]:
     """Random time ranges, edges of hours and single instants among them."""
     rng = random.Random(seed)
     edges = [FIRST_NS + hour * HOUR_NS for hour in range(7)]
-    found: list[tuple[int | None, int | None]] = [(None, None), (edges[0], edges[-1])]
-    while len(found) < count:
+    pairs: list[tuple[int | None, int | None]] = [(None, None), (edges[0], edges[-1])]
+    while len(pairs) < count:
         start, end = sorted(
             rng.choice(edges) if rng.random() < 0.3 else rng.randrange(edges[0], edges[-1])
             for _ in range(2)
         )
         if start < end:
-            found.append((start, end if rng.random() < 0.9 else start + 50_000))
-    return found
+            pairs.append((start, end if rng.random() < 0.9 else start + 50_000))
+    return pairs
 
 
 def check(store: ibt.Store, seed: int, count: int = 6) -> None:

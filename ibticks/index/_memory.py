@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ibticks._types import StreamKey
 from ibticks.config import DAY_NS
 from ibticks.index._protocol import IndexWrites
 from ibticks.index._records import ContractRecord, DailyStats, nan_to_none
@@ -19,7 +20,6 @@ from ibticks.index._records import ContractRecord, DailyStats, nan_to_none
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
-    from ibticks._types import StreamKey
     from ibticks.index._protocol import IndexChange
     from ibticks.index._records import ArchivedCopy, CompanionRecord, CoverageRecord, FileRecord
 
@@ -168,6 +168,15 @@ class MemoryIndex(IndexWrites):
                 earliest, latest = ranges.get(stream, (first, last))
                 ranges[stream] = min(earliest, first), max(latest, last)
         return ranges
+
+    def last_ticks(self, streams: Collection[StreamKey]) -> dict[StreamKey, int]:
+        """Return the time of the last tick of the last day with statistics; see IndexReads."""
+        chosen = set(streams)
+        return {
+            StreamKey(day.contract_id, day.tick_type): day.last_tick_ns
+            for day in self.daily_stats()  # the last day of a stream comes last
+            if day.last_tick_ns is not None and StreamKey(day.contract_id, day.tick_type) in chosen
+        }
 
     def open_files(
         self, contract_ids: Sequence[int] | None = None, tick_types: Sequence[str] | None = None

@@ -18,6 +18,7 @@ from ibticks.index._tables import (
     DAILY_STATS,
     FILE_COLUMNS,
     FILE_COLUMNS_WITHOUT_BLOCKS,
+    LAST_TICKS,
     STREAMS,
     row_to_archived,
     row_to_companion,
@@ -29,7 +30,7 @@ from ibticks.index._tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from psycopg import Cursor
@@ -176,6 +177,15 @@ class PostgresIndex(QueryMethods, IndexWrites):
             f"{_where(where)} GROUP BY contract_id, tick_type"
         )
         return {StreamKey(*row[:2]): (row[2], row[3]) for row in self._select(query, values)}
+
+    def last_ticks(self, streams: Collection[StreamKey]) -> dict[StreamKey, int]:
+        """Return the time of the last tick of the last day with statistics; see IndexReads."""
+        keys = list(streams)
+        values = {
+            "contract_ids": [contract_id for contract_id, _ in keys],
+            "tick_types": [tick_type for _, tick_type in keys],
+        }
+        return {StreamKey(*row[:2]): row[2] for row in self._select(LAST_TICKS, values)}
 
     def open_files(
         self, contract_ids: Sequence[int] | None = None, tick_types: Sequence[str] | None = None

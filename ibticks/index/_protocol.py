@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from ibticks._types import StreamKey
     from ibticks.index._records import (
@@ -84,6 +84,13 @@ class IndexReads(Protocol):
         self, contract_ids: Sequence[int] | None = None, tick_types: Sequence[str] | None = None
     ) -> dict[StreamKey, tuple[int, int]]:
         """Return the times of the first and the last tick in the sealed files of each stream."""
+
+    def last_ticks(self, streams: Collection[StreamKey]) -> dict[StreamKey, int]:
+        """Return the time of the last tick of the last day with statistics of each stream.
+
+        Backfills, and files that are not sealed, have none; a stream without any is left out. The
+        time it takes does not depend on the number of days.
+        """
 
     def open_files(
         self, contract_ids: Sequence[int] | None = None, tick_types: Sequence[str] | None = None
@@ -292,6 +299,17 @@ class ForwardingIndex(IndexWrites):
         return self._forward(
             lambda index: index.tick_ranges(contract_ids, tick_types),
             ReadScope("files", contract_ids, tick_types),
+        )
+
+    def last_ticks(self, streams: Collection[StreamKey]) -> dict[StreamKey, int]:
+        """Return the time of the last tick of the last day with statistics of each stream."""
+        return self._forward(
+            lambda index: index.last_ticks(streams),
+            ReadScope(
+                "files",
+                sorted({contract_id for contract_id, _ in streams}),
+                sorted({tick_type for _, tick_type in streams}),
+            ),
         )
 
     def open_files(

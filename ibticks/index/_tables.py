@@ -46,6 +46,7 @@ __all__ = [
     "DAILY_STATS",
     "FILE_COLUMNS",
     "FILE_COLUMNS_WITHOUT_BLOCKS",
+    "LAST_TICKS",
     "STREAMS",
     "row_to_archived",
     "row_to_companion",
@@ -213,6 +214,20 @@ DAILY_STATS: Final = """
         total_ticks, total_size_bytes, first_tick_ns, last_tick_ns, min_price, max_price,
         avg_price, total_volume, vwap
     FROM daily_tick_stats
+"""
+
+# One index probe a stream, from its last day backwards.
+LAST_TICKS: Final = """
+    SELECT stream.contract_id, stream.tick_type, day.last_tick_ns
+    FROM unnest(%(contract_ids)s::BIGINT[], %(tick_types)s::TEXT[])
+        AS stream (contract_id, tick_type)
+    CROSS JOIN LATERAL (
+        SELECT d.last_tick_ns FROM daily_tick_stats AS d
+        WHERE d.contract_id = stream.contract_id
+            AND d.tick_type = stream.tick_type COLLATE "C"
+            AND d.last_tick_ns IS NOT NULL
+        ORDER BY d.date DESC LIMIT 1
+    ) AS day
 """
 
 # One index probe a stream, however many days it has: PostgreSQL has no skip scan before 18.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from itertools import product
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Final
 
@@ -172,9 +173,8 @@ class SelectionResolver:
         """Return the time of the last stored tick, open files included."""
         from ibticks.storage import read_ticks
 
-        days = self._index.daily_stats(contract_ids, tick_types)
-        ends = (day.last_tick_ns for day in days)
-        indexed_ns = max((end for end in ends if end is not None), default=TIME_MIN)
+        streams = [StreamKey(*stream) for stream in product(contract_ids, tick_types)]
+        indexed_ns = max(self._index.last_ticks(streams).values(), default=TIME_MIN)
         # Later ticks are in open files, whose rows in the index have no statistics.
         open_ns = [
             int(columns.timestamp.max())

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ibticks._types import StreamKey
 from ibticks.config import DAY_NS, HOUR_NS
 from ibticks.index import Block, ContractRecord, CoverageRecord, FileRecord, Index, MemoryIndex
 from ibticks.testing._records import RECORDS_START_NS as DAY
@@ -135,6 +136,9 @@ class IndexContract:
         index.replace_files(records)
         memory = MemoryIndex(records)
         assert index.streams() == memory.streams()
+        streams = {record.stream for record in records} | {StreamKey(1, "last")}
+        assert index.last_ticks(streams) == memory.last_ticks(streams)
+        assert index.last_ticks([]) == {}
         for stream, times in queries:
             assert index.files(**stream, **times) == memory.files(**stream, **times)
             assert index.open_files(**stream) == memory.open_files(**stream)

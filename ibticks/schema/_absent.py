@@ -54,6 +54,8 @@ UNSET_NUMBERS: Final = (2147483647.0, float(2**63 - 1))
 UNSET_LIMIT: Final = 1.7e38
 """Numbers of this magnitude and beyond are unset: ``UNSET_DECIMAL``, ``UNSET_DOUBLE``, infinity."""
 
+_FEW_ROWS: Final = 1_000  # up to which a mask costs no more than to see that it is not needed
+
 NO_QUOTE_PRICES: Final = (-1.0, 0.0)
 """Prices that mean "none" beside a size of 0."""
 
@@ -163,9 +165,10 @@ def unset_mask(values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     import numpy as np
 
     # The usual case, which the largest and the smallest number tell; not so with NaN.
-    with np.errstate(invalid="ignore"):
-        if len(values) and values.min() > -UNSET_LIMIT and values.max() < UNSET_NUMBERS[0]:
-            return np.zeros(len(values), dtype=np.bool_)
+    if len(values) > _FEW_ROWS:
+        with np.errstate(invalid="ignore"):
+            if values.min() > -UNSET_LIMIT and values.max() < UNSET_NUMBERS[0]:
+                return np.zeros(len(values), dtype=np.bool_)
     unset: npt.NDArray[np.bool_] = ~(np.abs(values) < UNSET_LIMIT)
     for number in UNSET_NUMBERS:
         unset |= values == number
@@ -186,9 +189,10 @@ def no_quote_mask(
     import numpy as np
 
     candidates: npt.NDArray[np.bool_] = np.zeros(len(prices), dtype=np.bool_)
-    with np.errstate(invalid="ignore"):
-        if len(prices) and prices.min() > max(NO_QUOTE_PRICES):
-            return candidates
+    if len(prices) > _FEW_ROWS:
+        with np.errstate(invalid="ignore"):
+            if prices.min() > max(NO_QUOTE_PRICES):
+                return candidates
     for number in NO_QUOTE_PRICES:
         candidates |= prices == number
     if candidates.any():

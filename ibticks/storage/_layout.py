@@ -110,37 +110,51 @@ class HourRange(NamedTuple):
     stop: int
 
 
-def hour_ranges(times: npt.NDArray[np.int64], *, limit: int | None = None) -> list[HourRange]:
+def hour_ranges(
+    times: npt.NDArray[np.int64], *, max_steps_back: int | None = None
+) -> list[HourRange] | None:
     """Return the ranges of consecutive times in the same UTC hour.
 
     Parameters
     ----------
     times : numpy.ndarray
         UTC nanoseconds.
-    limit : int, optional
-        Number of ranges after which the search may end: the last range then ends before the times
-        do.
+    max_steps_back : int, optional
+        Largest number of times whose hour is before the hour of the time before them.
+
+    Returns
+    -------
+    list of HourRange or None
+        None if more times step back.
 
     Examples
     --------
     >>> import numpy as np
-    >>> [tuple(found) for found in hour_ranges(np.array([0, 1, HOUR_NS, 2]))]
+    >>> times = np.array([0, 1, HOUR_NS, 2])
+    >>> [tuple(found) for found in hour_ranges(times)]
     [(0, 0, 2), (3600000000000, 2, 3), (0, 3, 4)]
+    >>> hour_ranges(times, max_steps_back=0) is None
+    True
     """
     import numpy as np
 
     ranges: list[HourRange] = []
+    steps_back = 0
     for first in range(0, len(times), _HOUR_ROWS):
         hours = times[first : first + _HOUR_ROWS] // HOUR_NS
-        borders = (np.flatnonzero(hours[1:] != hours[:-1]) + 1).tolist()
+        steps = np.diff(hours)
+        steps_back += int(np.count_nonzero(steps < 0))
+        if ranges:
+            steps_back += int(hours[0]) * HOUR_NS < ranges[-1].hour_ns
+        if max_steps_back is not None and steps_back > max_steps_back:
+            return None
+        borders = (np.flatnonzero(steps) + 1).tolist()
         for start, stop in itertools.pairwise([0, *borders, len(hours)]):
             hour_ns = int(hours[start]) * HOUR_NS
             if ranges and ranges[-1].hour_ns == hour_ns and start == 0:
                 ranges[-1] = ranges[-1]._replace(stop=first + stop)
             else:
                 ranges.append(HourRange(hour_ns, first + start, first + stop))
-        if limit is not None and len(ranges) > limit:
-            break
     return ranges
 
 

@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 __all__ = ["StreamWriter"]
 
 _BATCH_ROWS: Final = 1 << 18  # rows that are prepared for encoding together
-_MIN_RANGES: Final = 1_000
-_ROWS_PER_RANGE: Final = 64
-"""Consecutive rows of an hour, on average, from which on whole hours are looked for."""
+_MIN_STEPS_BACK: Final = 100
+_ROWS_PER_STEP_BACK: Final = 1_000
+"""Rows, on average, between two that are in an earlier hour than the row before: in this much order
+whole hours are looked for."""
 
 
 class StreamWriter:
@@ -130,7 +131,6 @@ class StreamWriter:
             Those before the failing chunk are kept; ``context["written"]`` says how many.
         """
         self.check(columns)
-        self._encoder(columns.take(slice(0, 0)), stream_id)  # refuses what no tick can carry
         written = 0
 
         def advance(rows: int) -> None:
@@ -153,10 +153,13 @@ class StreamWriter:
         *,
         seal: bool,
     ) -> None:
-        limit = max(_MIN_RANGES, columns.rows // _ROWS_PER_RANGE)
-        ranges = hour_ranges(columns.timestamp, limit=limit)
-        if len(ranges) > limit:
-            # Hours in no order: no file could be written as a whole.
+        steps = columns.rows // _ROWS_PER_STEP_BACK + _MIN_STEPS_BACK
+        ranges = hour_ranges(columns.timestamp, max_steps_back=steps)
+        if ranges is None or len(ranges) > 1 or seal or columns.rows > _BATCH_ROWS:
+            # Columns that cannot be encoded are refused before any tick is written.
+            self._encoder(columns.take(slice(0, 0)), stream_id)
+        if ranges is None or (len(ranges) == 1 and not seal):
+            # Of hours in no order no file could be written as a whole.
             self._append_rows(columns, slice(0, columns.rows), stream_id, advance)
             return
         counts = Counter(hour.hour_ns for hour in ranges)
@@ -169,7 +172,8 @@ class StreamWriter:
                 stop = max(at, stop)
                 while stop < len(ranges) and is_whole[stop]:
                     stop += 1
-                at += whole_hours.write(columns, ranges, at, stop)
+                if at < stop:
+                    at += whole_hours.write(columns, ranges, at, stop)
                 if at < len(ranges):
                     _, first, last = ranges[at]
                     self._append_rows(columns, slice(first, last), stream_id, advance)

@@ -35,7 +35,7 @@ from ibticks.storage._whole_file import tick_statistics
 from ibticks.storage._worker_processes import count_processors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from concurrent.futures import Future
     from pathlib import Path
     from typing import Self
@@ -48,9 +48,9 @@ __all__ = ["WholeHourWriter"]
 
 _log = logging.getLogger(__name__)
 
-_SYNCING_THREADS: Final = 2  # besides one a processor: a sync waits for the disk
-_MAX_THREADS: Final = 8
-_HOURS_AHEAD: Final = 4  # a thread, that are encoded or wait for it
+_SYNCING_THREADS: Final = 6  # besides one a processor: a sync waits for the disk
+_MAX_THREADS: Final = 16
+_HOURS_AHEAD: Final = 2  # a thread, that are encoded or wait for it
 _GROUP_HOURS: Final = 32
 _GROUP_ROWS: Final = 1 << 22
 _LOT_ROWS: Final = 1 << 19
@@ -70,6 +70,7 @@ class _Job:
     """One hour on its way to its file."""
 
     key: FileKey
+    path: Path
     rows: int
     future: Future[FileRecord]
 
@@ -182,13 +183,14 @@ class WholeHourWriter:
                 if self._stop.is_set():
                     return
             rows = slice(start - base, stop - base)
+            path = self._root / key.path
             try:
-                self._make_folder((self._root / key.path).parent)
+                self._make_folder(path.parent)
             except StorageError as error:
                 self._fail(error)
                 return
-            future = self._pool.submit(self._write_file, key, ticks, encoder, rows)
-            self._jobs.append(_Job(key, stop - start, future))
+            future = self._pool.submit(self._write_file, key, path, ticks, encoder, rows)
+            self._jobs.append(_Job(key, path, stop - start, future))
 
     def _make_folder(self, folder: Path) -> None:
         if folder not in self._folders:
@@ -220,12 +222,13 @@ class WholeHourWriter:
     def _put_in_place(self) -> None:
         """Rename the synced files, sync their folders, and enter their records in the index."""
         placed: list[tuple[FileKey, FileRecord]] = []
+        folders: set[Path] = set()
         try:
             while self._ready:
                 job, record = self._ready[0]
-                path = self._root / job.key.path
-                with explained(path, "writing"):
-                    unfinished_path(path).replace(path)
+                with explained(job.path, "writing"):
+                    unfinished_path(job.path).replace(job.path)
+                folders.add(job.path.parent)
                 placed.append((job.key, record))
                 self._ready.popleft()
                 self._files_written += 1
@@ -233,15 +236,17 @@ class WholeHourWriter:
         except StorageError as error:
             self._fail(error)
         finally:
-            self._enter(placed)
+            self._enter(placed, folders)
 
-    def _enter(self, placed: Sequence[tuple[FileKey, FileRecord]]) -> None:
+    def _enter(
+        self, placed: Sequence[tuple[FileKey, FileRecord]], folders: Collection[Path]
+    ) -> None:
         """Sync the folders of files that are in their places, and enter their records."""
         if not placed:
             return
         durable = False
         try:
-            for folder in sorted({(self._root / key.path).parent for key, _ in placed}):
+            for folder in sorted(folders):
                 with explained(folder, "syncing"):
                     sync_folder(folder)
             durable = True
@@ -270,22 +275,22 @@ class WholeHourWriter:
         self._stop.clear()
 
     def _write_file(
-        self, key: FileKey, ticks: TickColumns, encoder: Encoder, rows: slice
+        self, key: FileKey, path: Path, ticks: TickColumns, encoder: Encoder, rows: slice
     ) -> FileRecord:
         """Write and sync the file of an hour beside its place, and return its record."""
         row, offset, crc = rows.start, HEADER_BYTES, 0
         times = ticks.timestamp
         blocks: list[Block] = []
-        with synced_beside(self._root / key.path) as descriptor:
+        with synced_beside(path) as descriptor:
             write_all(descriptor, bytes(HEADER_BYTES))
             for end, frames in encoder.blocks(rows.start, rows.stop):
                 if self._stop.is_set():
-                    raise _StoppedError(f"{key.path}: an earlier hour was not written")
+                    raise _StoppedError(f"{path}: an earlier hour was not written")
                 # The size of the whole, at that of the rows so far.
                 row_count, encoded = rows.stop - rows.start, end - rows.start
                 size = offset + len(frames)
                 if size * row_count > self._appender.split_bytes * encoded:
-                    raise _SplitError(f"{key.path} may be too large for one file")
+                    raise _SplitError(f"{path} may be too large for one file")
                 write_all(descriptor, frames.data)
                 crc = checksum(frames, crc)
                 block_times = times[row:end]

@@ -50,6 +50,17 @@ def test_real_numbers_are_present(value: float) -> None:
     assert clean_number(value) == value
 
 
+@pytest.mark.parametrize("value", [*UNSET.values(), *REAL.values(), -sys.float_info.max])
+def test_masks_of_many_rows(value: Any) -> None:
+    """Most rows have a price: one that has none is seen all the same."""
+    values = np.full(5_000, 10.0)
+    values[4_321] = float(value)
+    assert np.flatnonzero(unset_mask(values)).tolist() == [4_321] * is_unset(float(value))
+    sizes = np.zeros(5_000)
+    absent = is_no_quote(float(value), 0.0)
+    assert np.flatnonzero(no_quote_mask(values, sizes)).tolist() == [4_321] * absent
+
+
 SIDES = [
     (-1.0, 0.0, True),
     (0.0, 0.0, True),

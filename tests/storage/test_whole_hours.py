@@ -205,13 +205,25 @@ def test_blocks_of_the_encoder_are_those_of_a_scan(size: int) -> None:
 def test_ranges_of_hours_are_joined_across_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ibticks.storage._layout._HOUR_ROWS", 3)
     times = np.array([0, 0, 0, 0, HOUR_NS, HOUR_NS, HOUR_NS, -1])
-    assert [tuple(found) for found in hour_ranges(times)] == [
-        (0, 0, 4),
-        (HOUR_NS, 4, 7),
-        (-HOUR_NS, 7, 8),
-    ]
-    assert len(hour_ranges(times, limit=1)) == 2
+    assert hour_ranges(times) == [(0, 0, 4), (HOUR_NS, 4, 7), (-HOUR_NS, 7, 8)]
+    assert hour_ranges(times, max_steps_back=1) == hour_ranges(times)
+    assert hour_ranges(times, max_steps_back=0) is None
+    assert hour_ranges(times[3:5][::-1], max_steps_back=0) is None
     assert hour_ranges(times[:0]) == []
+
+
+def test_ticks_of_hours_in_no_order_are_appended(root: Path, index: MemoryIndex) -> None:
+    times = [H13 + hour * HOUR_NS for hour in (1, 0) * 150]
+    with StreamWriter(root, CONTRACT, "bid_ask", index, fsync=None) as writer:
+        assert writer.write(quotes(times), seal=True) == 300
+    assert numbers(root, index) == [*range(1, 300, 2), *range(0, 300, 2)]
+
+
+def test_few_ticks_an_hour_are_written_as_whole_hours(root: Path, index: MemoryIndex) -> None:
+    with StreamWriter(root, CONTRACT, "bid_ask", index, fsync=None) as writer:
+        writer.write(quotes(every(3 * HOUR_NS, 120)))
+        assert [record.sealed for record in index.files()] == [True] * 119 + [False]
+    assert index.files() == list(read_all_records(root))
 
 
 # --- what is written as a whole, and what is appended ---------------------------------------------

@@ -310,6 +310,53 @@ class Selection:
 
         return to_polars(self.to_arrow())
 
+    def tail(self, n: int = 5) -> pl.DataFrame:
+        """Load the last ``n`` ticks, without reading what is before them.
+
+        Of sealed hours only the blocks with these ticks are read. An hour that is being written has
+        no table of blocks yet and is read whole.
+
+        Parameters
+        ----------
+        n : int
+            Number of ticks; all if there are fewer.
+
+        Returns
+        -------
+        polars.DataFrame
+            The rows that :meth:`to_polars` ends with.
+
+        Raises
+        ------
+        InputError
+            If ``n`` is negative.
+        CorruptFileError
+            With ``strict``, at damaged data in what is read.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from datetime import UTC, datetime, timedelta
+        >>> import ibticks as ibt
+        >>> import polars as pl
+        >>> start = datetime(2025, 1, 10, 15, tzinfo=UTC)
+        >>> mids = pl.DataFrame(
+        ...     {
+        ...         "timestamp": [start + timedelta(hours=hour) for hour in range(3)],
+        ...         "mid_price": [187.0, 190.0, 189.5],
+        ...     }
+        ... )
+        >>> with ibt.open(tempfile.mkdtemp()) as store:
+        ...     _ = store.write(mids, contract_id=265598, tick_type="mid_point")
+        ...     store.select(265598).tail(2)["mid_price"].to_list()
+        [190.0, 189.5]
+        """
+        from ibticks.selection._tail import load_tail
+
+        if n < 0:
+            raise InputError(f"n={n} ticks cannot be loaded: give 0 or more")
+        return load_tail(self, n)
+
     def to_pandas(self) -> pd.DataFrame:
         """Load a pandas frame, rows numbered from 0; ``df.attrs["ibticks"]`` has the metadata.
 

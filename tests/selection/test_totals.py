@@ -12,7 +12,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from ibticks.config import DAY_NS, HOUR_NS
-from ibticks.errors import CorruptDataWarning, CorruptFileError
+from ibticks.errors import CorruptDataWarning, CorruptFileError, InputError
 from ibticks.format import Encoder
 from ibticks.schema import StringColumn, TickColumns, Values
 from ibticks.storage import StreamAppender
@@ -111,6 +111,8 @@ def check(store: ibt.Store, seed: int, count: int = 6) -> None:
         for by_day, answer in ((False, selection.describe()), (True, selection.daily())):
             wanted = expected(selection, by_day=by_day)
             assert_frame_equal(answer, wanted.select(answer.columns), check_exact=True)
+        for rows in (1, 7, 20_000):
+            assert_frame_equal(selection.tail(rows), selection.to_polars().tail(rows))
 
 
 def frames(tick_type: str, rows: int, seed: int, start_ns: int) -> tuple[bytes, int]:
@@ -218,6 +220,37 @@ def test_a_side_without_a_quote_has_no_range(store: ibt.Store) -> None:
     (row,) = store.select(CONTRACT, "bid_ask").describe().rows(named=True)
     assert (row["min_price"], row["max_price"]) == (None, 9.0)
     assert row["volume"] is row["vwap"] is None
+
+
+def test_a_tail_reads_the_blocks_that_hold_it(store: ibt.Store, reads: Reads) -> None:
+    for kind in ("last", "bid_ask"):
+        for hour in (0, 1, 70):
+            with store.writer(CONTRACT, kind, fsync=None) as writer:
+                writer.write(ticks(kind, 20_000, hour, FIRST_NS + hour * HOUR_NS, HOUR_NS))
+    size = sum(record.size for record in store.index.files([CONTRACT]))
+    every = store.select(CONTRACT)
+    wanted = every.to_polars()
+    reads.clear()
+    assert_frame_equal(every.tail(), wanted.tail())
+    assert len(reads.files) == 2  # one of each tick type
+    assert reads.bytes < size / 4
+    reads.clear()
+    assert_frame_equal(every.tail(40_100), wanted.tail(40_100))  # over the days without ticks
+    assert len(reads.files) == 4
+    assert_frame_equal(every.tail(10**6), wanted)
+    assert_frame_equal(every.tail(0), wanted.tail(0))
+    assert_frame_equal(every.with_columns("bid_price").tail(3), wanted.select("bid_price").tail(3))
+    with pytest.raises(InputError, match="n=-1"):
+        every.tail(-1)
+
+
+def test_a_tail_of_what_the_index_does_not_know(store: ibt.Store) -> None:
+    with StreamAppender(store.root, CONTRACT, "last", store.index) as appender:
+        appender.append_frames(*frames("last", 300, 1, FIRST_NS))
+        selection = store.select(CONTRACT, "last")
+        assert_frame_equal(selection.tail(7), selection.to_polars().tail(7))
+    empty = store.select(CONTRACT, "last", start=FIRST_NS - DAY_NS, end=FIRST_NS)
+    assert_frame_equal(empty.tail(), empty.to_polars())
 
 
 def test_an_empty_selection_has_the_columns(store: ibt.Store) -> None:

@@ -23,7 +23,8 @@
      │   ├─ StoreAccessError (PermissionError)
      │   ├─ StorageFullError
      │   ├─ WriterLockedError
-     │   └─ ReadOnlyError
+     │   ├─ ReadOnlyError
+     │   └─ ArchiveError                object store: unreachable, throttled, or not as written
      ├─ TickIndexError (RuntimeError)          the PostgreSQL index
      │   ├─ IndexUnavailableError (ConnectionError)
      │   ├─ IndexVersionError               server or schema of another version
@@ -45,6 +46,7 @@ from typing import Any, Self
 
 __all__ = [
     "AmbiguousContractError",
+    "ArchiveError",
     "CaptureError",
     "ConfigError",
     "ConnectionFailedError",
@@ -200,6 +202,10 @@ class WriterLockedError(StorageError):
 
 class ReadOnlyError(StorageError):
     """The store was opened without a place to write to."""
+
+
+class ArchiveError(StorageError):
+    """An object store that fails, or does not have what was written: ``context["location"]``."""
 
 
 class TickIndexError(TickError, RuntimeError):

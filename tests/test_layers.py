@@ -20,6 +20,7 @@ HOMES = {
     "cramjam": {"storage"},
     "crc32c": {"format"},
     "dask": {"frames"},
+    "fsspec": {"archive"},
     "filelock": {"index", "storage"},
     "google": {"coverage", "format", "hours", "storage", "testing", "tick_stream_pb2"},
     "hypothesis": {"testing"},
@@ -28,6 +29,7 @@ HOMES = {
     "ipywidgets": {"widgets"},
     "llvmlite": {"_jit", "_machine_code"},
     "numba": {"_jit", "analysis", "format"},
+    "obstore": {"archive"},
     "numpy": {
         "accessors",
         "analysis",

@@ -1,4 +1,4 @@
-"""``verify``, ``index``, ``compress``, ``prune`` and ``rm``: keeping a store in order."""
+"""``verify``, ``index``, ``compress``, ``archive``, ``prune``, ``rm``: keeping a store in order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ibticks.cli._options import (
     table,
 )
 
-__all__ = ["compress", "prune", "rebuild", "rm", "status", "verify"]
+__all__ = ["archive", "compress", "prune", "rebuild", "rm", "status", "verify"]
 
 
 def verify(root: Root = None, dsn: Dsn = None, json: Json = False) -> None:
@@ -96,6 +96,36 @@ def compress(
         emit({"files": len(done), "saved_bytes": saved})
     else:
         console.print(f"{len(done):,} files, {size_text(saved)} saved", highlight=False)
+
+
+def archive(
+    to: Annotated[
+        str, typer.Option(help="s3://bucket/prefix, gs://, az://, file:///folder or another URL.")
+    ],
+    root: Root = None,
+    dsn: Dsn = None,
+    older: Annotated[str, typer.Option(help="Only hours that ended this long ago.")] = "30d",
+    grace: Annotated[
+        str | None,
+        typer.Option(
+            help="Delete files here that were archived this long ago, such as 7d.",
+            show_default="the files stay",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Copy sealed files to an object store, each read back and compared."""
+    with opened(root, dsn) as store:
+        report = store.archive(to, older_than=older, grace=grace, progress=False if json else None)
+    if json:
+        emit(asdict(report))
+    else:
+        console.print(
+            f"{len(report.copied):,} files copied ({size_text(report.copied_bytes)}), "
+            f"{len(report.deleted):,} deleted here ({size_text(report.deleted_bytes)}), "
+            f"{report.waiting:,} archived ones stay",
+            highlight=False,
+        )
 
 
 def prune(

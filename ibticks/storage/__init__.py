@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         floor_hour,
         list_files,
         list_paths,
+        marker_path,
         metadata_folder,
     )
     from ibticks.storage._messages import (
@@ -86,6 +87,7 @@ __all__ = [
     "iter_totals",
     "list_files",
     "list_paths",
+    "marker_path",
     "merge_totals",
     "message_time_ns",
     "metadata_folder",

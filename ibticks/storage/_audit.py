@@ -16,7 +16,7 @@ from ibticks.storage._layout import FileKey, list_files
 from ibticks.storage._whole_file import CHECKSUM, salvage_file, summarise_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from ibticks.index import FileRecord, Index
     from ibticks.storage._whole_file import Summary
@@ -36,7 +36,8 @@ class Finding:
         Relative to the root.
     problem : str or None
         ``damaged``, ``checksum``, ``torn``, ``header``, ``misplaced``, ``not indexed``, ``index
-        differs``, ``gone``, and of a folder ``unreadable``; None where all is well.
+        differs``, ``gone``, ``archive`` (of the copy in an object store), and of a folder
+        ``unreadable``; None where all is well.
     detail : str
         Description of the problem.
     messages, size : int
@@ -85,10 +86,22 @@ def _counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
-def verify_files(root: Path, index: Index | None) -> Iterator[Finding]:
+def verify_files(
+    root: Path,
+    index: Index | None,
+    verify_archived: Callable[[FileRecord], Finding | None] | None = None,
+) -> Iterator[Finding]:
     """Read every file, check its checksum and its record in the index.
 
     Without an index, only the files are checked.
+
+    Parameters
+    ----------
+    root : Path
+    index : Index or None
+    verify_archived : callable, optional
+        Takes the record of a file that is not on disk, and verifies its archived copy; None if it
+        has none.
 
     Yields
     ------
@@ -137,10 +150,11 @@ def verify_files(root: Path, index: Index | None) -> Iterator[Finding]:
         folder = Path(failure.context["path"]).relative_to(root).as_posix()
         folders.append(f"{folder}/")
         yield Finding(folder, "unreadable", str(failure), 0, 0)
-    for path in known:
+    for path, row in known.items():
         if path.startswith(tuple(folders)) or not _is_indexed(index, path):
             continue  # in an unreadable folder, or deleted meanwhile
-        yield Finding(path, "gone", "in the index, but not on disk", 0, 0)
+        copied = None if verify_archived is None else verify_archived(row)
+        yield copied or Finding(path, "gone", "in the index, but not on disk", 0, 0)
 
 
 def _is_indexed(index: Index | None, path: str) -> bool:

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 
 from ibticks._version import __version__
 from ibticks.config import HOUR_NS
-from ibticks.errors import CorruptFileError, StorageError
+from ibticks.errors import ArchiveError, CorruptFileError, StorageError
 from ibticks.filesystem import (
     explained,
     explanation,
@@ -29,7 +29,7 @@ from ibticks.format import HEADER_BYTES, MAX_FRAME_BYTES, Header, checksum, read
 from ibticks.index import FileRecord
 from ibticks.storage._blocks import iter_blocks
 from ibticks.storage._file_header import check_place, put_header, read_file_header
-from ibticks.storage._layout import FileKey
+from ibticks.storage._layout import FileKey, marker_path
 from ibticks.tick_stream_pb2 import StreamMessage
 
 if TYPE_CHECKING:
@@ -218,6 +218,13 @@ class HourFile:
             end_ns=first_ns,
             writer=WRITER,
         )
+        if marker_path(self.root, self.key.path).exists():
+            raise ArchiveError(
+                f"{self.path} is in an object store only, as {self.path.name}.archived beside it "
+                "says: bring it back with Store.restore_archived before ticks are added to its "
+                "hour",
+                path=str(self.path),
+            )
         make_folder(self.path.parent)
         # Beside and then renamed: no reader ever meets a file with half a header.
         with written_beside(self.path) as descriptor:

@@ -5,11 +5,13 @@
     {root}/{contract_id}/{tick_type}/{YYYY}/{MM}/{DD}/{HH}_ticks.pb
     {root}/{contract_id}/{tick_type}/{YYYY}/{MM}/{DD}/{HH}-30_ticks.pb
     {root}/{contract_id}/{tick_type}/{YYYY}/{MM}/{DD}/{HH}-backfill_ticks.pb
+    {root}/{contract_id}/{tick_type}/{YYYY}/{MM}/{DD}/{HH}_ticks.pb.archived
     {root}/metadata/
 
 The second path takes the second half of an hour whose file has grown too large. The third takes
 ticks that were not captured but requested from IB's history (a backfill): their times are whole
-seconds, and loads include them only on request. ``metadata`` holds the schema, the catalogue, the
+seconds, and loads include them only on request. The fourth is in the place of a file that is in an
+object store only. ``metadata`` holds the schema, the catalogue, the
 journal and the locks of the store.
 """
 
@@ -19,7 +21,7 @@ import itertools
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias, cast
@@ -48,6 +50,7 @@ __all__ = [
     "list_paths",
     "list_streams",
     "list_unfinished",
+    "marker_path",
     "metadata_folder",
 ]
 
@@ -65,6 +68,7 @@ _FILE: Final = re.compile(
 )
 _HOUR_ROWS: Final = 1 << 20  # rows whose hours are computed together
 _DEPTH: Final = 6  # names in a file's path below the root
+_MARKER: Final = ".archived"
 _NAME: Final = re.compile(r"([01]\d|2[0-3])(-30|-backfill)?_ticks\.pb", re.ASCII)
 # A header's Timestamp, a folder of four digits and an int64 of nanoseconds all hold these years.
 _FIRST_HOUR_NS: Final = -(2**63) // HOUR_NS * HOUR_NS + HOUR_NS
@@ -237,6 +241,17 @@ def metadata_folder(root: Path) -> Path:
     return root / "metadata"
 
 
+def marker_path(root: Path, path: str) -> Path:
+    """Return the marker of an hour file: it is there if the file is in an object store only.
+
+    Examples
+    --------
+    >>> marker_path(Path("/ticks"), "8314/bid_ask/2013/10/08/13_ticks.pb").name
+    '13_ticks.pb.archived'
+    """
+    return root / f"{path}{_MARKER}"
+
+
 def list_streams(root: Path, *, on_error: OnError | None = None) -> list[StreamKey]:
     """Return contract ids and tick types that have a folder, in order.
 
@@ -290,6 +305,8 @@ class FileListing:
     ----------
     paths : set of str
         Relative to the root.
+    archived : set of str
+        Paths of the hour files that have a marker in their place: they are in an object store only.
     unreadable : dict of str to str
         Folders that could not be listed, relative to the root, and the reason: their files are
         not known.
@@ -297,6 +314,7 @@ class FileListing:
 
     paths: set[str]
     unreadable: dict[str, str]
+    archived: set[str] = field(default_factory=set)
 
     def is_unreadable(self, path: str) -> bool:
         """Return whether a file would lie in a folder that could not be listed."""
@@ -330,6 +348,9 @@ def _list_stream(listing: FileListing, root: Path, stream: str) -> None:
                     continue
                 names = _listed_names(listing, root, folder, folders=False)
                 listing.paths.update(f"{folder}/{n}" for n in names if _NAME.fullmatch(n))
+                markers = (n.removesuffix(_MARKER) for n in names if n.endswith(_MARKER))
+                listing.archived.update(f"{folder}/{n}" for n in markers if _NAME.fullmatch(n))
+                listing.archived.difference_update(listing.paths)
 
 
 def _listed_folders(listing: FileListing, root: Path, folder: str) -> list[str]:

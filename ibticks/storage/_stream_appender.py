@@ -22,6 +22,7 @@ from ibticks.storage._hour_file import HourFile
 from ibticks.storage._layout import (
     FileKey,
     floor_hour,
+    marker_path,
 )
 from ibticks.storage._sealing import Compressor, Sealer, seal_files
 from ibticks.storage._stream_lock import StreamLock
@@ -348,15 +349,21 @@ class StreamAppender:
             if self._backfill or is_known or not self._stream_lock.is_held:
                 return None
             try:
-                path = self._root / key.path
+                _ = key.path
             except TimeRangeError:
                 return None
             was_pending = self._sealer.reserve(key)
-            if was_pending or os.path.lexists(path) or self._has_half(key):
+            if was_pending or self._is_taken(key) or self._has_half(key):
                 self._sealer.release(key, seal=was_pending)
                 return None
             self._whole_hours.add(hour_ns)
             return key
+
+    def _is_taken(self, key: FileKey) -> bool:
+        """Return whether an hour has a file, here or in an object store."""
+        return os.path.lexists(self._root / key.path) or os.path.lexists(
+            marker_path(self._root, key.path)
+        )
 
     def enter_hours(
         self, files: Sequence[tuple[FileKey, FileRecord]], *, durable: bool = True

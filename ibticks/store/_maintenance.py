@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from ibticks.archive import Marker
     from ibticks.calendar import TimeLike
     from ibticks.index import CoverageRecord, FileRecord, JournaledIndex
     from ibticks.storage import FileListing
 
 __all__ = [
     "CompletableIndex",
+    "archived_paths",
     "complete_index",
     "complete_journal",
     "find_missing",
@@ -93,8 +95,9 @@ def complete_index(root: Path, index: CompletableIndex) -> bool:
     entered = index.paths() if was_complete else _current_paths(root, index)
     missing = sorted(listing.paths - entered)
     has_sealed = was_complete and _enter_sealed(root, index)
+    has_archived = _enter_archived(root, index, listing.archived - entered)
     if was_complete and not missing:
-        return has_sealed
+        return has_sealed or has_archived
     if missing:
         _log.info("the index of %s lacks %d files: entering them", root, len(missing))
     _restore_from_catalogue(root, index)
@@ -109,7 +112,7 @@ def complete_index(root: Path, index: CompletableIndex) -> bool:
         index.analyze()
     if not (was_complete or listing.unreadable or failures):
         index.set_complete(True)
-    return bool(missing)
+    return bool(missing) or has_archived
 
 
 def complete_journal(root: Path, index: CompletableIndex) -> bool:
@@ -119,10 +122,12 @@ def complete_journal(root: Path, index: CompletableIndex) -> bool:
     """
     listing = list_paths(root)
     _warn_of_unreadable(listing)
-    missing = sorted(listing.paths - index.paths())
+    known = index.paths()
+    missing = sorted(listing.paths - known)
+    has_archived = _enter_archived(root, index, listing.archived - known)
     if missing:
         _rebuild_coverage(root, index, _enter_files(root, index, missing, []))
-    return bool(missing)
+    return bool(missing) or has_archived
 
 
 def find_missing(root: Path, known: set[str]) -> list[FileRecord]:
@@ -132,8 +137,9 @@ def find_missing(root: Path, known: set[str]) -> list[FileRecord]:
     """
     from ibticks.storage import provisional_record
 
-    missing = sorted(list_paths(root).paths - known)
-    rows = []
+    listing = list_paths(root)
+    missing = sorted(listing.paths - known)
+    rows = [marker.file for marker in _read_markers(root, listing.archived - known)]
     for key in filter(None, map(FileKey.parse, missing)):
         with suppress(StorageError):  # deleted since it was listed
             rows.append(provisional_record(root, key))
@@ -150,7 +156,8 @@ def rebuild_index(root: Path, index: CompletableIndex, *, progress: bool | None 
     _warn_of_unreadable(listing)
     index.set_complete(False)
     streams = _enter_files(root, index, sorted(listing.paths), None, progress=progress)
-    count = len(listing.paths)
+    _enter_archived(root, index, listing.archived)
+    count = len(listing.paths) + len(listing.archived)
     del listing  # of many files it takes some memory
     revision = index.next_revision()
     # Listed again: files may have been deleted since.
@@ -158,7 +165,9 @@ def rebuild_index(root: Path, index: CompletableIndex, *, progress: bool | None 
     gone = [
         path
         for path in sorted(index.paths() - current.paths)
-        if not current.is_unreadable(path) and not os.path.lexists(root / path)
+        if not current.is_unreadable(path)
+        and not os.path.lexists(root / path)
+        and path not in current.archived
     ]
     if gone:
         index.drop_stale_files(gone, revision)
@@ -208,6 +217,44 @@ def _enter_sealed(root: Path, index: CompletableIndex) -> bool:
     for _, records in iter_records(root, keys, lambda: revision, []):
         index.refresh_files(records, revision)
     return True
+
+
+def _enter_archived(root: Path, index: CompletableIndex, paths: Collection[str]) -> bool:
+    """Put the rows of hours that are in an object store only, by their markers; True if any."""
+    markers = _read_markers(root, paths)
+    if markers:
+        index.put_files([marker.file for marker in markers])
+        index.put_archived([marker.copy for marker in markers])
+    return bool(markers)
+
+
+def _read_markers(root: Path, paths: Collection[str]) -> list[Marker]:
+    """Read the markers of archived hours; log those that cannot be read."""
+    if not paths:
+        return []
+    from ibticks.archive import read_marker
+
+    markers = []
+    for path in sorted(paths):
+        try:
+            markers.append(read_marker(root, path))
+        except (CorruptFileError, StorageError) as error:
+            _log.error("%s; the index lacks its hour", error)
+    return markers
+
+
+def archived_paths(root: Path, paths: Iterable[str]) -> set[str]:
+    """Return those of some paths whose files are in an object store only."""
+    from ibticks.archive import has_archive
+    from ibticks.storage import marker_path
+
+    if not has_archive(root):
+        return set()
+    return {
+        path
+        for path in paths
+        if not os.path.lexists(root / path) and marker_path(root, path).exists()
+    }
 
 
 def _is_sealed(root: Path, key: FileKey) -> bool:
@@ -305,6 +352,19 @@ def _rebuild_coverage(root: Path, index: CompletableIndex, streams: Collection[S
         chosen = {stream for stream in streams if ids[0] <= stream[0] <= ids[-1]}
         known = [r for r in index.coverage(ids) if (r.contract_id, r.tick_type) in chosen]
         files = [r for r in index.files(ids) if (r.contract_id, r.tick_type) in chosen]
+        remote = archived_paths(root, (file.path for file in files))
+        # The messages of archived hours are not here: the rows of the index, or those of the
+        # catalogue, are all that is known of their streams.
+        remote_streams = {file.stream for file in files if file.path in remote}
+        for stream in sorted(remote_streams):
+            _log.warning(
+                "the coverage of %s %s is not rebuilt: it has archived hours. Restore them with "
+                "Store.restore_archived, and rebuild the index",
+                *stream,
+            )
+        chosen -= remote_streams
+        known = [r for r in known if (r.contract_id, r.tick_type) in chosen]
+        files = [r for r in files if (r.contract_id, r.tick_type) in chosen]
         rows = rebuild_coverage(root, files, known)
         if rows or known:
             index.refresh_coverage(chosen, rows, revision)

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 from ibticks._types import Interval, StreamKey
 from ibticks.config import CACHE_BYTES, QUERY_TIMEOUT_SECONDS
 from ibticks.errors import (
+    ArchiveError,
     IndexAwayWarning,
     IndexUnavailableError,
     InputError,
+    MissingExtraError,
     StoreAccessError,
 )
 from ibticks.index import ContractRecord
@@ -30,7 +32,12 @@ from ibticks.selection import (
 )
 from ibticks.storage import list_paths, metadata_folder
 from ibticks.store._contents import Contents, contents_table, summarise_contents
-from ibticks.store._maintenance import keep_sessions, older_files, rebuild_index
+from ibticks.store._maintenance import (
+    archived_paths,
+    keep_sessions,
+    older_files,
+    rebuild_index,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,13 +48,14 @@ if TYPE_CHECKING:
     import polars as pl
 
     from ibticks._types import CompressionLike, SessionTypeLike, TickTypeLike, TickTypes
+    from ibticks.archive import ArchiveReport
     from ibticks.calendar import TimeLike
     from ibticks.config import ColumnsSetting
     from ibticks.coverage import Coverage, FeedState
     from ibticks.index import CompanionRecord, DailyStats, FileRecord, JournaledIndex
     from ibticks.live import Buffer, BufferCache, Live, Policy
     from ibticks.selection import Backfill
-    from ibticks.storage import ColumnCache, FileKey, Findings, StreamWriter
+    from ibticks.storage import ColumnCache, FileKey, Finding, Findings, StreamWriter
     from ibticks.store._deletion import Deletion
     from ibticks.store._frame_writer import Duplicates
 
@@ -655,6 +663,7 @@ class Store:
     def verify(self, *, progress: bool | None = None) -> Findings:
         """Read every file and compare it with its checksum and its row in the index.
 
+        Archived hours are looked up in the object store, and read where it has no entity tag.
         Columnar companions are compared with the hour files, tick by tick. While the server of
         the index is away, only the files are checked, with a warning.
 
@@ -683,12 +692,28 @@ class Store:
                 stacklevel=2,
             )
             index = None
-        total = len(list_paths(self.root).paths)
-        work = verify_files(self.root, index)
+        listing = list_paths(self.root)
+        total = len(listing.paths) + len(listing.archived)
+        work = verify_files(self.root, index, self._verify_archived)
         if index is not None:
             total += len(index.companions())
             work = chain(work, verify_companions(self.root, index))
         return Findings(track(work, "verifying", total, show=progress))
+
+    def _verify_archived(self, record: FileRecord) -> Finding | None:
+        """Verify the archived copy of a file that is not on disk; None if it has none."""
+        copies = self.index.archived([record.path])
+        if not copies:
+            return None
+        from ibticks.archive import verify_copy
+        from ibticks.storage import Finding
+
+        try:
+            detail = verify_copy(record, copies[0])
+        except (ArchiveError, MissingExtraError) as error:
+            detail = str(error)
+        problem = "archive" if detail else None
+        return Finding(record.path, problem, detail or "", record.messages, record.size)
 
     def rebuild_index(self, *, progress: bool | None = None) -> int:
         """Rebuild the index from the files; returns the number of files."""
@@ -739,6 +764,8 @@ class Store:
             for record, key in older_files(self.index, older_than, now)
             if record.sealed
         ]
+        archived = archived_paths(self.root, (key.path for _, key in older))
+        older = [(record, key) for record, key in older if key.path not in archived]
         keys = [key for record, key in older if record.compression != compression]
         self._changed = True
         work = compress_files(self.root, self.index, keys, compression)
@@ -889,6 +916,152 @@ class Store:
             if types is None or stream.tick_type in types
         )
 
+    def archive(
+        self,
+        to: str,
+        *,
+        older_than: str | timedelta = "30d",
+        grace: str | timedelta | None = None,
+        now: TimeLike | None = None,
+        progress: bool | None = None,
+    ) -> ArchiveReport:
+        """Copy sealed files to an object store, and delete them here after a grace time.
+
+        A copy is created only if absent, read back and compared byte for byte; the index then has
+        its URL (the view ``file_locations``). It can be interrupted and repeated at any point.
+
+        Parameters
+        ----------
+        to : str
+            ``s3://bucket/prefix``, ``gs://``, ``az://``, ``file:///folder``, or any URL of fsspec.
+            Credentials and endpoint are those of the environment (``AWS_ACCESS_KEY_ID``,
+            ``AWS_ENDPOINT_URL`` and the like).
+        older_than : str or timedelta
+            Only hours that ended this long ago.
+        grace : str or timedelta, optional
+            Time from the comparison of a copy to the deletion of the file here, by a later call;
+            by default the files stay.
+        now : optional
+            Time that replaces the clock.
+        progress : bool, optional
+
+        Returns
+        -------
+        ArchiveReport
+            Files copied, and files deleted here.
+
+        Raises
+        ------
+        ArchiveError
+            If the object store fails, replaces objects that exist, or does not return what was
+            written. No file is deleted whose copy was not compared.
+        CorruptFileError
+            At the end: names the damaged files, which are not archived.
+        InputError
+            If ``to`` is no URL of an object store.
+        MissingExtraError
+            Without ``pip install 'ibticks[archive]'``.
+
+        Warns
+        -----
+        StreamInUseWarning
+            Names the streams that are being written, whose files are copied but not deleted.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import ibticks as ibt
+        >>> import polars as pl
+        >>> frame = pl.DataFrame({"timestamp": ["2025-01-10T14:30:00Z"], "price": [240.01]})
+        >>> with ibt.open(tempfile.mkdtemp()) as store:
+        ...     _ = store.write(frame, contract_id=265598, tick_type="last")
+        ...     store.archive("memory://docs", older_than="30d").copied
+        ['265598/last/2025/01/10/14_ticks.pb']
+        """
+        from ibticks._progress import track
+        from ibticks.archive import ArchiveReport, archive_files, open_object_store
+        from ibticks.calendar import now_ns, parse_duration, to_ns
+
+        instant = None if now is None else to_ns(now, name="now")
+        report = ArchiveReport()
+        records = [record for record, _ in older_files(self.index, older_than, now)]
+        sealed = [record for record in records if record.sealed]
+        archived = archived_paths(self.root, (record.path for record in sealed))
+        sealed = [record for record in sealed if record.path not in archived]
+        work = archive_files(
+            self.root,
+            self.index,
+            sealed,
+            open_object_store(to),
+            grace_ns=None if grace is None else parse_duration(grace),
+            clock=now_ns if instant is None else lambda: instant,
+            report=report,
+        )
+        self._changed = True
+        for _ in track(work, "archiving", len(sealed), show=progress):
+            pass
+        return report
+
+    def restore_archived(
+        self,
+        contract: int | str,
+        tick_type: TickTypeLike,
+        *,
+        start: TimeLike | None = None,
+        end: TimeLike | None = None,
+        tz: str | tzinfo | None = None,
+        progress: bool | None = None,
+    ) -> list[str]:
+        """Bring files of one stream back that :meth:`archive` deleted here.
+
+        The copies in the object store stay.
+
+        Parameters
+        ----------
+        contract : int or str
+            Contract id or symbol.
+        tick_type : str
+        start, end : optional
+            Half-open interval; by default from the first tick to the last.
+        tz : str or tzinfo, optional
+            Zone of naive times.
+        progress : bool, optional
+
+        Returns
+        -------
+        list of str
+            Paths of the files that are here again.
+
+        Raises
+        ------
+        ArchiveError
+            If a copy cannot be read, or is not what was archived.
+        WriterLockedError
+            If the stream is being written.
+        """
+        from ibticks._progress import track
+        from ibticks.archive import restore_files
+        from ibticks.store._deletion import deletion_interval
+
+        stream = self._stream(contract, tick_type)
+        paths = self._archived_within(stream, *deletion_interval(start, end, tz))
+        work = restore_files(self.root, self.index.archived(paths))
+        return [copy.path for copy in track(work, "restoring", len(paths), show=progress)]
+
+    def _archived_within(self, stream: StreamKey, start_ns: int, end_ns: int) -> list[str]:
+        """Return the paths of the hours of a stream that are in an object store only."""
+        files = self.index.files([stream.contract_id], [stream.tick_type], start_ns, end_ns)
+        return sorted(archived_paths(self.root, (file.path for file in files)))
+
+    def _refuse_archived(self, stream: StreamKey, start_ns: int, end_ns: int) -> None:
+        if paths := self._archived_within(stream, start_ns, end_ns):
+            raise ArchiveError(
+                f"{len(paths)} hours of {stream.tick_type} of contract {stream.contract_id} are in "
+                f"an object store only, the first is {paths[0]}: nothing was deleted. Bring them "
+                "back with Store.restore_archived",
+                path=str(self.root / paths[0]),
+            )
+
     def prune(
         self,
         keep: str | timedelta,
@@ -898,6 +1071,8 @@ class Store:
         progress: bool | None = None,
     ) -> list[str]:
         """Delete the files whose hour ended longer ago than ``keep``.
+
+        Hours that are in an object store only stay there.
 
         Returns
         -------
@@ -910,13 +1085,19 @@ class Store:
             Names the streams that are being written, whose files were left as they are.
         """
         from ibticks._progress import track
+        from ibticks.archive import has_archive
         from ibticks.store._deletion import delete_files
 
         keys = [key for _, key in older_files(self.index, keep, now)]
+        if archived := archived_paths(self.root, (key.path for key in keys)):
+            _log.warning("%d archived hours stay in the object store", len(archived))
+            keys = [key for key in keys if key.path not in archived]
         if not dry_run:
             self._changed = True
             work = delete_files(self.root, self.index, keys)
             keys = list(track(work, "deleting", len(keys), show=progress))
+            if has_archive(self.root):
+                self.index.drop_archived(key.path for key in keys)
         return [key.path for key in keys]
 
     def delete(
@@ -962,6 +1143,8 @@ class Store:
             See :meth:`select`.
         TimeRangeError
             If start is not before end.
+        ArchiveError
+            If hours of the interval are in an object store only; nothing is deleted then.
 
         Examples
         --------
@@ -983,6 +1166,7 @@ class Store:
 
         stream = self._stream(contract, tick_type)
         interval = deletion_interval(start, end, tz)
+        self._refuse_archived(stream, *interval)
         if dry_run:
             return count_ticks(self.root, *stream, *interval)
         self._changed = True
@@ -1076,10 +1260,11 @@ class Store:
 
         path = metadata_folder(self.root) / "index.json"
         contracts, coverage = self.contracts(), self.index.coverage()
+        archived = self.index.archived()
         try:
-            write_catalogue(path, self.index.iter_files(), contracts, coverage)
+            write_catalogue(path, self.index.iter_files(), contracts, coverage, archived)
         except IndexUnavailableError:  # lost meanwhile: take the journal and the old catalogue
-            write_catalogue(path, self.index.files(), contracts, coverage)
+            write_catalogue(path, self.index.files(), contracts, coverage, archived)
         self._catalogue_written = time.monotonic()
         self._changed = False
 

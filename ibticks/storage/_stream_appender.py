@@ -379,9 +379,9 @@ class StreamAppender:
             self._end_hours([key for key, _ in files])
 
     def release_hours(self, keys: Sequence[FileKey]) -> None:
-        """Give back reserved hours for which no file was put in its place."""
+        """Give back reserved hours; one that has a file is entered by the next seal."""
         for key in keys:
-            self._sealer.release(key, seal=False)
+            self._sealer.release(key, seal=os.path.lexists(self._root / key.path))
         self._end_hours(keys)
 
     def _end_hours(self, keys: Sequence[FileKey]) -> None:

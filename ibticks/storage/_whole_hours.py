@@ -53,6 +53,7 @@ _MAX_THREADS: Final = 16
 _HOURS_AHEAD: Final = 2  # a thread, that are encoded or wait for it
 _GROUP_HOURS: Final = 32
 _GROUP_ROWS: Final = 1 << 22
+_GROUPS_AHEAD: Final = 2  # that wait for the index
 _LOT_ROWS: Final = 1 << 19
 """Rows that are prepared for encoding together, in whole hours."""
 
@@ -103,6 +104,9 @@ class WholeHourWriter:
         self._on_written = on_written
         self._threads = min(count_processors() + _SYNCING_THREADS, _MAX_THREADS)
         self._pool: ThreadPoolExecutor | None = None
+        # One thread, so that records are put in order, while the others go on.
+        self._entering: ThreadPoolExecutor | None = None
+        self._entries: deque[Future[None]] = deque()
         self._reserved: list[FileKey] = []
         self._jobs: deque[_Job] = deque()  # in the order of their rows
         self._ready: deque[tuple[_Job, FileRecord]] = deque()  # synced beside their places
@@ -136,13 +140,17 @@ class WholeHourWriter:
                 self._collect()
             self._put_in_place()
         finally:
-            self._discard()
+            try:
+                self._discard()
+            finally:
+                self._await_entries(0)
         return self._files_written
 
     def close(self) -> None:
         """End the threads."""
-        if self._pool is not None:
-            self._pool.shutdown()
+        for pool in (self._pool, self._entering):
+            if pool is not None:
+                pool.shutdown()
 
     def __enter__(self) -> Self:
         return self
@@ -236,14 +244,18 @@ class WholeHourWriter:
         except StorageError as error:
             self._fail(error)
         finally:
-            self._enter(placed, folders)
+            if placed:
+                keys = {key for key, _ in placed}
+                self._reserved = [key for key in self._reserved if key not in keys]
+                if self._entering is None:
+                    self._entering = ThreadPoolExecutor(1, thread_name_prefix="ibticks-enter")
+                self._entries.append(self._entering.submit(self._enter, placed, folders))
+        self._await_entries(_GROUPS_AHEAD)
 
     def _enter(
         self, placed: Sequence[tuple[FileKey, FileRecord]], folders: Collection[Path]
     ) -> None:
         """Sync the folders of files that are in their places, and enter their records."""
-        if not placed:
-            return
         durable = False
         try:
             for folder in sorted(folders):
@@ -253,9 +265,13 @@ class WholeHourWriter:
         except StorageError as error:
             _log.error("%s: its files are written anew when they are sealed", error)
         finally:
-            keys = {key for key, _ in placed}
-            self._reserved = [key for key in self._reserved if key not in keys]
             self._appender.enter_hours(placed, durable=durable)
+
+    def _await_entries(self, most: int) -> None:
+        """Wait until at most so many groups of records are still to be entered."""
+        while len(self._entries) > most:
+            self._entries[0].result()
+            self._entries.popleft()
 
     def _discard(self) -> None:
         """Throw away what is not in its place, and give its hours back."""

@@ -57,14 +57,17 @@ def fresh_hours(companion: CompanionRecord, files: Iterable[FileRecord]) -> froz
     recorded: dict[int, set[tuple[str, int, int]]] = {}
     for hour in companion.hours:
         key = FileKey.parse(hour.path)
-        if key is not None:
+        if key is not None and hour.rows is not None:
             recorded.setdefault(key.hour_ns, set()).add((hour.path, hour.size, hour.crc32c))
     current = _sealed_hours(files)
     return frozenset(hour for hour, state in recorded.items() if current.get(hour) == state)
 
 
 def is_complete(companion: CompanionRecord, files: Iterable[FileRecord]) -> bool:
-    """Return whether a companion has the ticks of every hour that is sealed, and of no other."""
+    """Return whether building a companion again would change nothing.
+
+    It names every captured file of the hours that are sealed, as it is now, and no other.
+    """
     recorded = {(hour.path, hour.size, hour.crc32c) for hour in companion.hours}
     return recorded == set().union(*_sealed_hours(files).values())
 

@@ -77,7 +77,10 @@ def write_companion(
         for hour in hours:
             table = _read_hour(root, key, hour)
             if table is None:
+                written += _describe_hour(hour, None)
                 continue
+            if not all(_is_current(root, record) for record in hour):
+                continue  # sealed anew, compressed or deleted meanwhile: the next build has it
             names = _used_columns(table, key.tick_type)
             if writer is None:
                 with explained(path, "writing"):
@@ -86,9 +89,10 @@ def write_companion(
                 writer = stack.enter_context(_Writer(descriptor, key, names))
             elif not writer.has(names):
                 _log.warning("%s has no ticks of %s: more columns", key.path, hour[0].path)
+                written += _describe_hour(hour, None)
                 continue
             writer.add(table)
-            written += _describe_hour(hour, table)
+            written += _describe_hour(hour, table.num_rows)
         if writer is None:
             return None
         rows, size, crc32c = writer.finish(written)
@@ -123,8 +127,6 @@ def _read_hour(root: Path, key: CompanionKey, hour: Sequence[FileRecord]) -> pa.
     except (CorruptFileError, StorageError) as error:
         _log.warning("%s has no ticks of an hour: %s", key.path, error)
         return None
-    if not all(_is_current(root, record) for record in hour):
-        return None  # sealed anew, compressed or deleted meanwhile: the next build has it
     table = to_table(chunks, tuple(COLUMNS)).replace_schema_metadata(None)
     hour_ns = hour[0].hour_ns
     if table.num_rows:
@@ -146,9 +148,10 @@ def _is_current(root: Path, record: FileRecord) -> bool:
         return header is not None and header.sealed and header.crc32c == record.crc32c
 
 
-def _describe_hour(hour: Sequence[FileRecord], table: pa.Table) -> Iterator[CompanionHour]:
+def _describe_hour(hour: Sequence[FileRecord], hour_rows: int | None) -> Iterator[CompanionHour]:
+    """Yield the files of an hour; ``hour_rows`` is None if it is left out."""
     for record in hour:
-        rows = table.num_rows if len(hour) == 1 else record.ticks
+        rows = record.ticks if len(hour) > 1 and hour_rows is not None else hour_rows
         yield CompanionHour(record.path, record.size, record.crc32c or 0, rows)
 
 

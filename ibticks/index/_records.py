@@ -256,7 +256,7 @@ class CoverageRecord:
 
 @dataclass(frozen=True, slots=True)
 class CompanionHour:
-    """An hour file whose ticks a companion has, as it was when they were read.
+    """An hour file of a companion, as it was when its ticks were read.
 
     Attributes
     ----------
@@ -265,14 +265,15 @@ class CompanionHour:
     size, crc32c : int
         Bytes on disk, and CRC-32C of the bytes after the header frame. While those in the index are
         the same, the companion has the ticks of the file.
-    rows : int
-        Number of its ticks.
+    rows : int or None
+        Number of its ticks; None if the companion lacks them, since they cannot be in it (damage,
+        ticks of another hour): loads read the file.
     """
 
     path: str
     size: int
     crc32c: int
-    rows: int
+    rows: int | None
 
 
 @dataclass(frozen=True, slots=True)

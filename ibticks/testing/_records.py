@@ -158,7 +158,7 @@ def make_companion_record(
         "contract_id": contract_id,
         "tick_type": "last",
         "day_ns": RECORDS_START_NS + day * DAY_NS,
-        "rows": sum(hour.rows for hour in hours),
+        "rows": sum(hour.rows or 0 for hour in hours),
         "size": 2048,
         "crc32c": 2**32 - 1,
         "inode": 2**63 - 1,

@@ -85,6 +85,20 @@ def test_a_harmed_companion_is_built_anew(
     assert is_unchanged(root, index.companions()[0])
 
 
+def test_an_hour_that_cannot_be_in_it_is_tried_once(
+    build: Callable[..., Any],
+    root: Path,
+    index: MemoryIndex,
+    write: Callable[..., None],
+    damage: Callable[..., None],
+) -> None:
+    write(trades(14, 9))
+    damage(root / index.files()[1].path, 0.9)
+    companion = build()
+    assert (companion.rows, [hour.rows for hour in companion.hours]) == (50, [50, None])
+    assert build() is None
+
+
 def test_a_companion_on_disk_is_entered(
     build: Callable[..., Any], root: Path, index: MemoryIndex
 ) -> None:

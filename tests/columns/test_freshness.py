@@ -63,6 +63,13 @@ def test_open_hours_and_backfills_are_not_missed() -> None:
     assert not is_complete(COMPANION, [*more, hour_file(5)])
 
 
+def test_an_hour_that_cannot_be_in_it_is_not_fresh() -> None:
+    rest = COMPANION.hours[1:]
+    companion = replace(COMPANION, hours=(replace(COMPANION.hours[0], rows=None), *rest))
+    assert len(fresh_hours(companion, FILES)) == 2
+    assert is_complete(companion, FILES), "building it again would not help"
+
+
 def test_the_files_of_a_day() -> None:
     index = MemoryIndex([*FILES, hour_file(1, "backfill"), hour_file(24), hour_file(-1)])
     assert {file.path for file in captured_files(index, KEY)} == {file.path for file in FILES}

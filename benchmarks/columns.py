@@ -2,8 +2,8 @@
 
 The ticks are those of ``ibticks.sample``, or of the folder in ``IBTICKS_REAL_TICKS``: files
 ``{name}.quotes.parquet`` and ``{name}.trades.parquet`` of whole days. Each stream is stored as it
-is, and read from its companions, one a day, and from files an hour that polars wrote (zstd, all
-else by default).
+is, and read by ``Selection.lazy`` from its companions, one a day, the planning included, and by
+``scan_parquet`` from files an hour that polars wrote (zstd, all else by default).
 """
 
 from __future__ import annotations
@@ -13,19 +13,17 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import polars as pl
 from polars.testing import assert_frame_equal
 
 from benchmarks.report import Figure, Row, at_least, at_most
 from benchmarks.timing import compare, simple
-from ibticks.columns import CompanionKey, floor_day, write_companion
 from ibticks.frames import from_arrow, to_polars, to_table
-from ibticks.index import MemoryIndex
 from ibticks.sample import SAMPLES
 from ibticks.schema import list_columns
-from ibticks.storage import StreamWriter, read_ticks
+from ibticks.storage import read_ticks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,28 +39,42 @@ _NUMBERS: Final = {"bid_ask": ("bid_price", "ask_price"), "all_last": ("price", 
 
 @dataclass(frozen=True, slots=True)
 class _Stream:
-    """The files of one stream: companions, and those of the peer."""
+    """One stream, as ibticks and as the peer has it.
+
+    Attributes
+    ----------
+    name, tick_type : str
+    scan : callable
+        Plans a load and returns a lazy frame.
+    sizes : tuple of int
+        Bytes of the companions.
+    peer_files : list of Path
+    """
 
     name: str
     tick_type: str
-    ours: list[Path]
-    theirs: list[Path]
+    scan: Callable[[], pl.LazyFrame]
+    sizes: tuple[int, ...]
+    peer_files: list[Path]
 
 
 def companions(scene: Scene) -> Iterator[Row]:
     """Compare bytes and queries of each stream of real ticks."""
     for contract_id, (path, tick_type) in enumerate(_sources(), _FIRST_CONTRACT):
-        stream = _store(scene.folder / "columns", path, contract_id, tick_type)
-        ours, theirs = (
-            Figure.size(sum(file.stat().st_size for file in files))
-            for files in (stream.ours, stream.theirs)
+        stream = _store(scene, path, contract_id, tick_type)
+        yield Row(
+            f"{stream.name}: bytes",
+            Figure.size(sum(stream.sizes)),
+            _PEER,
+            Figure.size(sum(file.stat().st_size for file in stream.peer_files)),
+            share=True,
+            goal=at_most(0.85),
         )
-        yield Row(f"{stream.name}: bytes", ours, _PEER, theirs, share=True, goal=at_most(0.85))
         for what, query in _queries(stream).items():
             took = compare(
                 [
-                    simple("ibticks", partial(query, stream.ours)),
-                    simple("polars", partial(query, stream.theirs)),
+                    simple("ibticks", partial(_run, query, stream.scan)),
+                    simple("polars", partial(_run, query, partial(_peer_scan, stream))),
                 ],
                 scene.repeat,
             )
@@ -73,6 +85,16 @@ def companions(scene: Scene) -> Iterator[Row]:
                 Figure.seconds(took["polars"]),
                 goal=at_least(1.5 if what == "all columns" else 1.2),
             )
+
+
+def _run(
+    query: Callable[[pl.LazyFrame], pl.LazyFrame], scan: Callable[[], pl.LazyFrame]
+) -> pl.DataFrame:
+    return query(scan()).collect()
+
+
+def _peer_scan(stream: _Stream) -> pl.LazyFrame:
+    return pl.scan_parquet(stream.peer_files)
 
 
 def _sources() -> list[tuple[Path, str]]:
@@ -86,29 +108,29 @@ def _sources() -> list[tuple[Path, str]]:
     return [*((path, "bid_ask") for path in quotes), *((path, "all_last") for path in trades)]
 
 
-def _store(folder: Path, source: Path, contract_id: int, tick_type: str) -> _Stream:
-    """Store the ticks of a file, and write companions and the files of the peer."""
-    root = folder / "ticks"
-    index = MemoryIndex()
+def _store(scene: Scene, source: Path, contract_id: int, tick_type: str) -> _Stream:
+    """Store the ticks of a file, build companions, and write the files of the peer."""
+    store = scene.store
     columns = from_arrow(
         _as_captured(source, tick_type), contract_id=contract_id, tick_type=tick_type
     )
-    with StreamWriter(root, contract_id, tick_type, index, fsync=None) as writer:
+    with store.writer(contract_id, tick_type, fsync=None) as writer:
         writer.write(columns)
-    ours, theirs = [], []
-    for record in index.files():
-        names = list_columns([tick_type])
-        hour = to_polars(to_table(read_ticks(root, [record], names), names))
-        theirs.append(folder / f"{contract_id}-{record.hour_ns}.parquet")
-        hour.write_parquet(theirs[-1], compression="zstd")
-    for day_ns in sorted({floor_day(record.hour_ns) for record in index.files()}):
-        records = [record for record in index.files() if floor_day(record.hour_ns) == day_ns]
-        companion = write_companion(root, CompanionKey(contract_id, tick_type, day_ns), records)
-        assert companion is not None
-        ours.append(root / companion.path)
-    wanted = pl.read_parquet(theirs)
-    assert_frame_equal(pl.read_parquet(ours, columns=wanted.columns), wanted)
-    return _Stream(source.stem, tick_type, ours, theirs)
+    peer_files = []
+    names = list_columns([tick_type])
+    for record in store.index.files([contract_id], [tick_type]):
+        hour = to_polars(to_table(read_ticks(store.root, [record], names), names))
+        peer_files.append(scene.folder / f"{contract_id}-{record.hour_ns}.parquet")
+        hour.write_parquet(peer_files[-1], compression="zstd")
+    built = store.build_companions(contract_id, tick_type, progress=False)
+
+    def scan() -> pl.LazyFrame:
+        return store.select(contract_id, tick_type).lazy()
+
+    assert "PYTHON SCAN" not in scan().explain()
+    assert_frame_equal(scan().collect(), pl.read_parquet(peer_files))
+    sizes = tuple(companion.size for companion in built)
+    return _Stream(source.stem, tick_type, scan, sizes, peer_files)
 
 
 def _as_captured(source: Path, tick_type: str) -> pl.DataFrame:
@@ -141,34 +163,26 @@ def _flags(tick_type: str) -> tuple[str, str]:
     )
 
 
-def _queries(stream: _Stream) -> dict[str, Callable[[list[Path]], Any]]:
+def _queries(stream: _Stream) -> dict[str, Callable[[pl.LazyFrame], pl.LazyFrame]]:
     """Return the queries by their names."""
     first, second = _NUMBERS[stream.tick_type]
     at = pl.col("timestamp")
-    frame = pl.read_parquet(stream.theirs, columns=["timestamp", first])
+    frame = pl.read_parquet(stream.peer_files, columns=["timestamp", first])
     middle = frame["timestamp"][len(frame) // 2]
     high = frame[first].quantile(0.9)
-    names = list_columns([stream.tick_type])
-
-    def scan(files: list[Path]) -> pl.LazyFrame:
-        return pl.scan_parquet(files).select(names)
-
     return {
-        "all columns": lambda files: scan(files).collect(),
-        "three columns": lambda files: scan(files).select("timestamp", first, second).collect(),
-        f"maximum of {first}": lambda files: scan(files).select(pl.col(first).max()).collect(),
-        f"maximum of {second}": lambda files: scan(files).select(pl.col(second).max()).collect(),
-        "means by minute": lambda files: (
-            scan(files)
-            .group_by(at.dt.truncate("1m"))
-            .agg((pl.col(second) - pl.col(first)).mean())
-            .collect()
+        "all columns": lambda ticks: ticks,
+        "three columns": lambda ticks: ticks.select("timestamp", first, second),
+        f"maximum of {first}": lambda ticks: ticks.select(pl.col(first).max()),
+        f"maximum of {second}": lambda ticks: ticks.select(pl.col(second).max()),
+        "means by minute": lambda ticks: ticks.group_by(at.dt.truncate("1m")).agg(
+            (pl.col(second) - pl.col(first)).mean()
         ),
-        f"filter on {first}": lambda files: (
-            scan(files).filter(pl.col(first) >= high).select("timestamp", first).collect()
+        f"filter on {first}": lambda ticks: ticks.filter(pl.col(first) >= high).select(
+            "timestamp", first
         ),
-        "five minutes": lambda files: (
-            scan(files).filter((at >= middle) & (at < middle + timedelta(minutes=5))).collect()
+        "five minutes": lambda ticks: ticks.filter(
+            (at >= middle) & (at < middle + timedelta(minutes=5))
         ),
-        "last five": lambda files: scan(files).tail(5).collect(),
+        "last five": lambda ticks: ticks.tail(5),
     }

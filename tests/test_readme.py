@@ -183,7 +183,7 @@ def test_every_name_in_sql_exists(store: ibt.Store) -> None:
     tables, functions, views = re.split(r"; functions|; views", paragraph)
     wanted = {name for part in (tables, views) for name in re.findall(r"`(\w+)`", part)}
     relations = store.sql("SELECT relname FROM pg_class WHERE relkind IN ('r', 'v')")["relname"]
-    assert len(wanted) == 10
+    assert len(wanted) == 12
     assert wanted <= set(relations)
     called = set(re.findall(r"`(\w+)`", functions))
     assert len(called) == 5

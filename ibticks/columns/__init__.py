@@ -2,7 +2,8 @@
 
 Records of sealed hour files come in, Parquet files and their ``CompanionRecord`` go out. A
 companion is derived: it may be deleted at any time, and it counts only for the hours whose files
-still have the checksums that it names. Any other tool reads the files, too:
+still have the checksums that it names: ``plan_scans`` divides a load between companions and hour
+files. Any other tool reads the files, too:
 ``columns/{contract_id}/{tick_type}/{YYYY}/{MM}/{DD}.parquet``.
 """
 
@@ -20,27 +21,21 @@ if TYPE_CHECKING:
         remove_companions_of,
     )
     from ibticks.columns._comparison import compare_companion
-    from ibticks.columns._freshness import (
-        captured_files,
-        fresh_hours,
-        is_complete,
-        relink_companion,
-    )
+    from ibticks.columns._freshness import captured_files, relink_companion
     from ibticks.columns._layout import CompanionKey, floor_day, list_companions
-    from ibticks.columns._reader import is_unchanged, read_companion_record
+    from ibticks.columns._plan import CompanionScan, FileScan, plan_scans
     from ibticks.columns._writer import write_companion
 
 __all__ = [
     "CompanionKey",
+    "CompanionScan",
+    "FileScan",
     "build_companion",
     "captured_files",
     "compare_companion",
     "floor_day",
-    "fresh_hours",
-    "is_complete",
-    "is_unchanged",
     "list_companions",
-    "read_companion_record",
+    "plan_scans",
     "relink_companion",
     "remove_companion",
     "remove_companions_of",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ibticks.frames._from_arrow import frame_to_arrow, from_arrow
     from ibticks.frames._records import coverage_frame, from_query, totals_frame
     from ibticks.frames._scan import parse_bounds, scan
+    from ibticks.frames._scan_parquet import concat_scans, scan_companions
     from ibticks.frames._schema import (
         METADATA_KEY,
         arrow_type,
@@ -39,6 +40,7 @@ __all__ = [
     "attach_metadata",
     "batch_stream",
     "combine_chunks",
+    "concat_scans",
     "coverage_frame",
     "frame_to_arrow",
     "from_arrow",
@@ -51,6 +53,7 @@ __all__ = [
     "read_times",
     "remember_symbols",
     "scan",
+    "scan_companions",
     "slice_batches",
     "symbol_of",
     "to_dask",

@@ -52,6 +52,8 @@ class SelectionResolver:
     root : Path
         Folder of the store.
     index : Index
+    uses_companions : bool
+        Whether selections read columnar companions.
 
     Examples
     --------
@@ -61,9 +63,10 @@ class SelectionResolver:
     ('last',)
     """
 
-    def __init__(self, root: Path, index: Index) -> None:
+    def __init__(self, root: Path, index: Index, *, uses_companions: bool = False) -> None:
         self._root = root
         self._index = index
+        self._uses_companions = uses_companions
 
     def streams(self, contract_ids: Sequence[int] | None = None) -> set[StreamKey]:
         """Return the streams that have files, of some contracts or of all."""
@@ -134,6 +137,7 @@ class SelectionResolver:
             backfill,
             decoded,
             time_range.counts_from_clock,
+            uses_companions=self._uses_companions,
         )
 
     def coverage(

@@ -87,6 +87,8 @@ class Selection:
     explains_empty_loads : bool
         Whether a load without ticks logs which tick types the store has of the contracts, if it has
         none of those selected.
+    uses_companions : bool
+        Whether :meth:`lazy` reads columnar companions where they are fresh.
     """
 
     root: Path
@@ -101,6 +103,7 @@ class Selection:
     decoded: ColumnCache | None = field(default=None, compare=False)
     counts_from_clock: bool = field(default=False, compare=False)
     explains_empty_loads: bool = field(default=True, compare=False)
+    uses_companions: bool = field(default=False, compare=False)
 
     def files(self) -> list[FileRecord]:
         """List the files that may hold its ticks, by contract, tick type and hour."""
@@ -375,6 +378,12 @@ class Selection:
     def lazy(self) -> pl.LazyFrame:
         """Return a polars lazy frame that pushes filters, columns and ``head`` down to the files.
 
+        Of one stream, sealed hours come from columnar companions where these are fresh
+        (:meth:`ibticks.Store.build_companions`): polars scans them itself, so that slices from
+        either end, ``max``, ``len`` and ``top_k`` are pushed down, too, and ``explain`` shows it.
+        The companions are chosen now; one that is deleted before the query is collected makes it
+        raise :class:`FileNotFoundError`.
+
         Examples
         --------
         A query over years reads only the hours, the blocks and the columns it needs::
@@ -388,10 +397,12 @@ class Selection:
                 .collect()
             )
         """
-        from ibticks.frames import scan
+        from ibticks.frames import concat_scans, scan
+        from ibticks.selection._companion_scans import lazy_scans
 
         self._symbols()
-        return scan(self.columns, HourlyBatches(self))
+        scans = lazy_scans(self)
+        return concat_scans(scans) if scans else scan(self.columns, HourlyBatches(self))
 
     def write_parquet(self, path: str | PathLike[str]) -> int:
         """Write the ticks to a Parquet file, some hours at a time, with all types and metadata.

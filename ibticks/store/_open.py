@@ -57,8 +57,9 @@ def open_store(
         Bytes of memory for the LRU cache of decoded columns; 0 for none. See
         :meth:`Store.clear_cache`.
     columns : {"auto", "off"}, optional
-        Whether :meth:`Store.compress` and captures build columnar companions; by default that of
-        ``IBTICKS_COLUMNS``, or else ``"auto"``. See :meth:`Store.build_companions`.
+        Whether loads read columnar companions, and :meth:`Store.compress` and captures build them;
+        by default that of ``IBTICKS_COLUMNS``, or else ``"auto"``. See
+        :meth:`Store.build_companions`.
 
     Returns
     -------

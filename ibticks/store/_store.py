@@ -77,7 +77,7 @@ class Store:
     root : Path
     index : JournaledIndex
     columns : {"auto", "off"}
-        Whether columnar companions are built, by :meth:`compress` and by captures.
+        Whether columnar companions are read, and are built by :meth:`compress` and by captures.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Store:
         self.root: Final = root
         self.index: Final = index
         self.columns: Final = columns
-        self._resolver = SelectionResolver(root, index)
+        self._resolver = SelectionResolver(root, index, uses_companions=columns != "off")
         self._cache = cache
         self._kept_decoded: ColumnCache | None = None
         self._kept_buffers: BufferCache | None = None

@@ -13,11 +13,11 @@ from ibticks.columns import (
     CompanionKey,
     build_companion,
     compare_companion,
-    is_unchanged,
     remove_companion,
     remove_companions_of,
     write_companion_in_process,
 )
+from ibticks.columns._reader import is_unchanged
 from ibticks.errors import StorageError
 from ibticks.storage import FileKey
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from ibticks.columns import CompanionKey, captured_files, fresh_hours, is_complete, relink_companion
+from ibticks.columns import CompanionKey, captured_files, relink_companion
+from ibticks.columns._freshness import fresh_hours, is_complete
 from ibticks.config import HOUR_NS
 from ibticks.index import FileRecord, MemoryIndex
 from ibticks.storage import FileKey

@@ -12,13 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from polars.testing import assert_frame_equal
 
-from ibticks.columns import (
-    CompanionKey,
-    _writer,
-    is_unchanged,
-    read_companion_record,
-    write_companion,
-)
+from ibticks.columns import CompanionKey, _writer, write_companion
+from ibticks.columns._reader import is_unchanged, read_companion_record
 from ibticks.config import HOUR_NS
 from ibticks.errors import CorruptFileError, StorageError
 from ibticks.frames import to_polars, to_table

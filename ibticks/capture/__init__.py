@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         TrackedContract,
         parse_tracked,
     )
-    from ibticks.capture._status import display_status, panel_html, status_text
+    from ibticks.capture._status import display_status, panel_html, read_status, status_text
     from ibticks.capture._subscriptions import Subscriptions
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "display_status",
     "panel_html",
     "parse_tracked",
+    "read_status",
     "status_text",
     "stream_ticks",
 ]

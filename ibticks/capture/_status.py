@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 from datetime import UTC, datetime
 from html import escape
@@ -26,6 +27,7 @@ __all__ = [
     "contracts_status",
     "display_status",
     "panel_html",
+    "read_status",
     "status_path",
     "status_text",
     "write_status",
@@ -38,6 +40,9 @@ REPLAY_LAG_SECONDS: Final = 3600.0
 
 CLOCK_AHEAD_SECONDS: Final = 2.0
 """Lead of the time at IB over the arrival of a tick from which one of the two is wrong."""
+
+STALE_SECONDS: Final = 30.0
+"""Age of a status file from which on its capture counts as ended."""
 
 _REFRESH_SECONDS: Final = 1.0
 _COLOURS: Final = {
@@ -140,6 +145,53 @@ def write_status(root: Path, status: dict[str, Any]) -> None:
             temporary.unlink(missing_ok=True)
         except OSError as unlink_error:
             _log.warning("%s is left over: %s", temporary, unlink_error)
+
+
+def read_status(root: Path) -> dict[str, Any]:
+    """Read the status file of the capture of a store, whichever process captures.
+
+    Parameters
+    ----------
+    root : Path
+        The store.
+
+    Returns
+    -------
+    dict
+        The status of :meth:`Capture.status`. A capture that has written nothing for half a minute,
+        or whose process has ended, is not running. Of a store without a capture, ``enabled`` is
+        False, and there are no contracts.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> read_status(Path("no-store"))["status"]["running"]
+    False
+    """
+    try:
+        details: dict[str, Any] = json.loads(status_path(root).read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        stopped = {"running": False, "tws_connected": False}
+        counts = dict.fromkeys(("total_contracts", "active_contracts", "total_streams"), 0)
+        return {"enabled": False, "status": {**stopped, **counts, "contracts": {}}}
+    status = details["status"]
+    if status["running"]:
+        age = datetime.now(UTC) - datetime.fromisoformat(status["told_at"])
+        if age.total_seconds() > STALE_SECONDS or not _is_alive(status["pid"]):
+            status.update(running=False, tws_connected=False, active_contracts=0, total_streams=0)
+            for contract in status["contracts"].values():
+                contract.update(active_tick_types=[], stream_count=0)
+    return details
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def panel_html(status: dict[str, Any]) -> str:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["capture", "status", "stream"]
 
 _log = logging.getLogger("ibticks")
-_STALE_SECONDS = 30
 _NOT_RUNNING = 1
 
 _ENDED_BADLY = 1
@@ -216,18 +215,10 @@ def _capture(running: Capture, asked: list[int]) -> int:
 
 def status(root: Root = None, json: Json = False) -> None:
     """Tell how the capture of a store is doing; exit code 1 where none runs."""
-    path = expand_home(root or ".") / "metadata" / "capture.json"
-    try:
-        details: dict[str, Any] = json_.loads(path.read_text())
-    except (FileNotFoundError, json_.JSONDecodeError):
-        details = {"enabled": False, "status": {"running": False, "tws_connected": False}}
+    from ibticks.capture import read_status
+
+    details = read_status(expand_home(root or "."))
     about = details["status"]
-    if about["running"]:
-        age = datetime.now(UTC) - datetime.fromisoformat(about["told_at"])
-        if age.total_seconds() > _STALE_SECONDS or not _alive(about["pid"]):
-            about.update(running=False, tws_connected=False, active_contracts=0, total_streams=0)
-            for contract in about["contracts"].values():
-                contract.update(active_tick_types=[], stream_count=0)
     if json:
         emit(details)
     else:
@@ -264,16 +255,6 @@ def _since(stream: dict[str, Any]) -> str:
     if stream["state"] in (None, "captured") or not stream.get("since"):
         return ""
     return f"since {stream['since']}: {stream['reason']}  "
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _fsync(text: str) -> float | None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         encode_message,
         format_timestamp,
         from_protobuf,
+        from_text,
         to_protobuf,
     )
     from ibticks.format._tick_encoder import TickEncoder
@@ -52,6 +53,7 @@ __all__ = [
     "fingerprint_payloads",
     "format_timestamp",
     "from_protobuf",
+    "from_text",
     "read_header",
     "scan_frames",
     "to_protobuf",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ibticks._lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from ibticks.selection._batches import HourlyBatches
     from ibticks.selection._resolver import (
         SelectionResolver,
         check_tick_types,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_MARKET",
     "Backfill",
+    "HourlyBatches",
     "Selection",
     "SelectionResolver",
     "TimeRange",

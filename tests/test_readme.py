@@ -132,7 +132,10 @@ def test_the_session(root: Path) -> None:
                 assert words(shown) == words(block.shows), f"README.md, line {block.line}"
                 compared += 1
     finally:
-        for name in ("view", "status", "browser", "capture", "gateway", "simulated", "store"):
+        for name in (
+            *("view", "status", "browser", "capture", "gateway", "simulated", "service"),
+            "store",
+        ):
             if name in namespace:
                 getattr(namespace[name], "stop" if name == "capture" else "close")()
     assert compared >= 4

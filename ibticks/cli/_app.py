@@ -36,6 +36,9 @@ from ibticks.cli import (
     _kernel as kernel,
 )
 from ibticks.cli import (
+    _serving as serving,
+)
+from ibticks.cli import (
     _upkeep as upkeep,
 )
 from ibticks.cli._options import in_options, notes
@@ -60,6 +63,7 @@ app.command("capture")(capturing.capture)
 app.command("status")(capturing.status)
 app.command("stream")(capturing.stream)
 app.command("gateway")(gateway.gateway)
+app.command("serve")(serving.serve)
 app.command("import")(importing.import_)
 app.command("load")(contents.load)
 app.command("ls")(contents.ls)

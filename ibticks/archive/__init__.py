@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         open_object_store,
         split_location,
     )
+    from ibticks.archive._range_cache import find_copies, local_files
 
 __all__ = [
     "ArchiveReport",
@@ -36,7 +37,9 @@ __all__ = [
     "ObjectStore",
     "StoredObject",
     "archive_files",
+    "find_copies",
     "has_archive",
+    "local_files",
     "open_object_store",
     "read_marker",
     "restore_files",

@@ -10,13 +10,13 @@ from ibticks._types import Interval
 from ibticks.config import HOUR_NS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     import polars as pl
     import pyarrow as pa
 
-    from ibticks.index import FileRecord
+    from ibticks.index import ArchivedCopy, FileRecord
     from ibticks.selection._selection import Selection
 
 __all__ = [
@@ -67,30 +67,36 @@ class PartitionLoader:
         Whether damaged data raises.
     where : polars.Expr or None
         Filter of the rows.
+    copies : mapping of str to ArchivedCopy
+        Copies of the files that are in an object store only, by path.
     """
 
     root: Path
     strict: bool
     where: pl.Expr | None
+    copies: Mapping[str, ArchivedCopy]
 
     def __call__(self, partition: Partition, columns: tuple[str, ...]) -> pa.Table:
+        from ibticks.archive import local_files
         from ibticks.frames import to_polars, to_table
         from ibticks.storage import read_ticks
 
         used = [*columns, *(() if self.where is None else self.where.meta.root_names())]
-        blocks = [
-            block
-            for stream in group_by_stream(partition.files)
-            for block in read_ticks(
-                self.root,
-                stream,
-                [*used, "timestamp"],
-                start_ns=partition.interval.start_ns,
-                end_ns=partition.interval.end_ns,
-                strict=self.strict,
-                threads=1,
-            )
-        ]
+        start_ns, end_ns = partition.interval
+        with local_files(self.root, partition.files, self.copies, start_ns, end_ns) as files:
+            blocks = [
+                block
+                for stream in group_by_stream(files)
+                for block in read_ticks(
+                    self.root,
+                    stream,
+                    [*used, "timestamp"],
+                    start_ns=start_ns,
+                    end_ns=end_ns,
+                    strict=self.strict,
+                    threads=1,
+                )
+            ]
         table = to_table(blocks, used)
         if self.where is not None:
             # By polars, but without the way back, which would not keep every type.

@@ -499,6 +499,7 @@ class Selection:
                 spread = quotes["ask_price"] - quotes["bid_price"]
                 spread.groupby(spread.index.floor("1h")).mean().compute()
         """
+        from ibticks.archive import find_copies
         from ibticks.frames import parse_bounds, to_dask
 
         if index not in (None, "timestamp"):
@@ -508,12 +509,15 @@ class Selection:
             check_columns(tuple(where.meta.root_names()))
             narrowed = narrow(self, **asdict(parse_bounds(where)))
         partitions = []
+        copies = {}
         if narrowed is not None:
+            files = narrowed.files()
             divide = partition_by_file if index is None else partition_by_hour
-            partitions = divide(narrowed.files(), narrowed.intervals)
+            partitions = divide(files, narrowed.intervals)
+            copies = find_copies(self.root, self.index, files)
         return to_dask(
             partitions,
-            PartitionLoader(self.root, self.strict, where),
+            PartitionLoader(self.root, self.strict, where, copies),
             self.columns,
             times=None
             if index is None
@@ -533,22 +537,25 @@ class Selection:
         dict
             ``type``, ``stream_id``, ``timestamp``, ``data`` and maybe ``metadata``; by time.
         """
+        from ibticks.archive import find_copies, local_files
         from ibticks.storage import read_messages
 
         files = self.files()
         for start_ns, end_ns in self.intervals:
             for hour in group_by_hour(files, start_ns, end_ns):
-                messages = list(
-                    read_messages(
-                        self.root,
-                        hour,
-                        start_ns=start_ns,
-                        end_ns=end_ns,
-                        ticks=ticks,
-                        strict=self.strict,
-                        index=self.index,
+                copies = find_copies(self.root, self.index, hour)
+                with local_files(self.root, hour, copies, start_ns, end_ns) as local:
+                    messages = list(
+                        read_messages(
+                            self.root,
+                            local,
+                            start_ns=start_ns,
+                            end_ns=end_ns,
+                            ticks=ticks,
+                            strict=self.strict,
+                            index=self.index,
+                        )
                     )
-                )
                 messages.sort(key=lambda pair: pair[0])
                 for _, message in messages:
                     yield message
@@ -635,18 +642,21 @@ class Selection:
         decoded: ColumnCache | None = None,
     ) -> list[TickColumns]:
         """Read the ticks of some of its files in an interval, as numpy columns."""
+        from ibticks.archive import find_copies, local_files
         from ibticks.storage import read_cached_ticks, read_ticks
 
         read = read_ticks if decoded is None else partial(read_cached_ticks, cache=decoded)
-        return read(
-            self.root,
-            records,
-            columns,
-            start_ns=start_ns,
-            end_ns=end_ns,
-            strict=self.strict,
-            index=self.index,
-        )
+        copies = find_copies(self.root, self.index, records)
+        with local_files(self.root, records, copies, start_ns, end_ns) as files:
+            return read(
+                self.root,
+                files,
+                columns,
+                start_ns=start_ns,
+                end_ns=end_ns,
+                strict=self.strict,
+                index=self.index,
+            )
 
     def _metadata(self) -> dict[str, Any]:
         from ibticks._version import __version__
@@ -681,6 +691,7 @@ class Selection:
         return _restored, (values | {"index": self._index_snapshot()},)
 
     def _index_snapshot(self) -> MemoryIndex:
+        from ibticks.archive import find_copies
         from ibticks.index import MemoryIndex
 
         if not self.intervals:
@@ -688,11 +699,13 @@ class Selection:
         wanted = frozenset(self.contract_ids)
         scope = (self.contract_ids, self.tick_types)
         ends = (self.intervals[0].start_ns, self.intervals[-1].end_ns)
+        files = self.index.files(*scope, *ends)
         return MemoryIndex(
-            self.index.files(*scope, *ends),
+            files,
             (value for value in self.index.contracts() if value.contract_id in wanted),
             self.index.coverage(*scope),
             self.index.companions(*scope, *ends),
+            find_copies(self.root, self.index, files).values(),
         )
 
     def __copy__(self) -> Selection:

@@ -18,33 +18,47 @@ __all__ = ["count_selected", "total_selected"]
 
 def count_selected(selection: Selection) -> int:
     """Count the ticks of a selection."""
+    from ibticks.archive import find_copies, local_files
     from ibticks.storage import count_ticks
 
-    return sum(
-        count_ticks(
-            selection.root, record, interval, strict=selection.strict, index=selection.index
-        )
-        for record in selection.files()
-        for interval in selection.intervals
-        if overlaps(record, *interval)
-    )
+    root, index, files = selection.root, selection.index, selection.files()
+    copies = find_copies(root, index, files)
+    total = 0
+    for record in files:
+        for interval in selection.intervals:
+            if not overlaps(record, *interval):
+                continue
+            is_inside = interval.start_ns <= record.start_ns and record.end_ns < interval.end_ns
+            if record.path in copies and is_inside:
+                total += record.ticks  # an object does not change
+                continue
+            with local_files(root, [record], copies, *interval) as local:
+                for file in local:
+                    total += count_ticks(root, file, interval, strict=selection.strict, index=index)
+    return total
 
 
 def total_selected(selection: Selection, *, by_day: bool) -> pl.DataFrame:
     """Return the totals of a selection, one row a stream, or one a stream and UTC day."""
+    from ibticks.archive import find_copies, local_files
     from ibticks.frames import totals_frame
     from ibticks.storage import iter_totals, merge_totals
 
+    root, index, files = selection.root, selection.index, selection.files()
+    copies = find_copies(root, index, files)
     streams: dict[tuple[int, str, int], list[TickTotals]] = {}
-    for record in selection.files():
+    for record in files:
         for interval in selection.intervals:
             if not overlaps(record, *interval):
                 continue
-            for day_ns, totals in iter_totals(
-                selection.root, record, interval, strict=selection.strict, index=selection.index
-            ):
-                key = record.contract_id, record.tick_type, day_ns // DAY_NS if by_day else 0
-                streams.setdefault(key, []).append(totals)
+            with local_files(root, [record], copies, *interval) as local:
+                for file in local:
+                    for day_ns, totals in iter_totals(
+                        root, file, interval, strict=selection.strict, index=index
+                    ):
+                        day = day_ns // DAY_NS if by_day else 0
+                        key = record.contract_id, record.tick_type, day
+                        streams.setdefault(key, []).append(totals)
     rows = [_row(*key, merge_totals(streams[key])) for key in sorted(streams)]
     return totals_frame(rows, by_day=by_day)
 

@@ -206,7 +206,7 @@ class DamageReport:
 
     def _is_deleted(self, record: FileRecord) -> bool:
         """Return whether a file has left the index, as files deleted on purpose do."""
-        if self._index is None:
+        if self._index is None or record.path.startswith("/"):  # of an archived hour
             return False
         hour = record.hour_ns
         files = self._index.files([record.contract_id], [record.tick_type], hour, hour + HOUR_NS)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -117,8 +117,15 @@ class Database:
         major, minor = divmod(self.server_version, 10_000)
         return f"PostgreSQL {major}.{minor}, {self._location}"
 
-    def run(self, work: Callable[[Cursor[TupleRow]], _T]) -> _T:
+    def run(self, work: Callable[[Cursor[TupleRow]], _T], *, single: bool = False) -> _T:
         """Call ``work`` in one transaction and return its result; it is retried once.
+
+        Parameters
+        ----------
+        work : callable
+        single : bool
+            Whether it runs a single statement, which is a transaction by itself: one round trip
+            instead of three.
 
         Raises
         ------
@@ -130,7 +137,8 @@ class Database:
         for is_retry in (False, True):
             with self._lease() as connection:
                 try:
-                    with connection.transaction(), connection.cursor(binary=True) as cursor:
+                    transaction = nullcontext() if single else connection.transaction()
+                    with transaction, connection.cursor(binary=True) as cursor:
                         return work(cursor)
                 except psycopg.Error as error:
                     if is_retry or not _is_transient(connection, error):

@@ -409,7 +409,7 @@ class PostgresIndex(QueryMethods, IndexWrites):
 
     def _select(self, query: str, values: dict[str, Any] | None = None) -> list[TupleRow]:
         return self._database.run(
-            lambda cursor: cursor.execute(query.encode("utf-8"), values).fetchall()
+            lambda cursor: cursor.execute(query.encode("utf-8"), values).fetchall(), single=True
         )
 
 

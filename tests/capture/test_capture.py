@@ -64,7 +64,7 @@ def test_start_stop_and_start_again(
     assert ticks(capture) > 20
     # And once more: the sequence numbers continue.
     with capture:
-        until(lambda: ticks(capture) > 20)
+        until(lambda: ticks(capture) > 20 and all(r.ticks for r in capture._recorders))
     for key in ((1, "bid_ask"), (1, "last"), (2, "bid_ask")):
         check_stored(store, gateway, *key)
         assert [status for status, _ in statuses(store, *key)] == ["subscribed", "stopped"] * 2

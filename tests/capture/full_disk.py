@@ -78,6 +78,8 @@ class SmallFiles:
 class Store:
     """The parts of a store that a capture uses, with its index in memory."""
 
+    columns = "off"
+
     def __init__(self, root: Path) -> None:
         self.root = root
         self.index = MemoryIndex()

@@ -195,7 +195,9 @@ def test_status_and_logs(
     root = tmp_path / "ticks"
     code, answer = ask_status(tmp_path)
     assert code == 1
-    assert answer == {"enabled": False, "status": {"running": False, "tws_connected": False}}
+    nothing = {"total_contracts": 0, "active_contracts": 0, "total_streams": 0, "contracts": {}}
+    stopped = {"running": False, "tws_connected": False}
+    assert answer == {"enabled": False, "status": {**stopped, **nothing}}
     gateway = serve(steady, speed=1.0)
     running = service(gateway, TRACKED, "--json-logs")
     until(lambda: (root / "metadata" / "capture.json").exists())

@@ -56,9 +56,9 @@ def queries(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     seen = []
     plain = Database.run
 
-    def run(database: Any, work: Any) -> Any:
+    def run(database: Any, work: Any, **options: Any) -> Any:
         seen.append(work)
-        return plain(database, work)
+        return plain(database, work, **options)
 
     monkeypatch.setattr(Database, "run", run)
 

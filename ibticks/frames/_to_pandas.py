@@ -20,16 +20,13 @@ _INT64: Final = range(-(2**63), 2**63)
 _EXTENSIONS: Final = {pa.bool_(): pd.BooleanDtype(), pa.uint64(): pd.UInt64Dtype()}
 
 
-def to_pandas(table: pa.Table, *, release: bool = False) -> pd.DataFrame:
+def to_pandas(table: pa.Table) -> pd.DataFrame:
     """Turn a table of ticks into a pandas frame that owns its memory.
 
     Parameters
     ----------
     table : pyarrow.Table
         From :func:`ibticks.frames.to_table`.
-    release : bool
-        Whether to release each column's memory once it is converted, if nothing else refers to
-        it; the table must not be used afterwards.
 
     Returns
     -------
@@ -50,26 +47,17 @@ def to_pandas(table: pa.Table, *, release: bool = False) -> pd.DataFrame:
     sequence                  UInt64
     dtype: object
     """
-    schema = table.schema
-    nested = {
-        name: _objects(name, table[name])
-        for name in ("conditions", "metadata")
-        if name in schema.names
-    }
-    table = table.drop_columns(list(nested))
-    frame = table.to_pandas(
-        types_mapper=_EXTENSIONS.get, split_blocks=release, self_destruct=release
-    )
-    del table
-    for name, values in nested.items():
+    nested = [name for name in ("conditions", "metadata") if name in table.column_names]
+    frame = table.drop_columns(nested).to_pandas(types_mapper=_EXTENSIONS.get)
+    for name in nested:
         # In the order of the table: what stands before this column is there already.
-        frame.insert(schema.names.index(name), name, values)
-    for field in schema:
+        frame.insert(table.column_names.index(name), name, _objects(name, table[name]))
+    for field in table.schema:
         if field.type == CATEGORY and frame[field.name].cat.categories.empty:
             # Without a single string, pyarrow does not say that the categories are strings.
             nothing = pd.CategoricalDtype(pd.Index([], dtype="str"))
             frame[field.name] = frame[field.name].astype(nothing)
-    frame.attrs[METADATA_KEY] = metadata_of(schema)
+    frame.attrs[METADATA_KEY] = metadata_of(table)
     return cast("pd.DataFrame", frame)
 
 

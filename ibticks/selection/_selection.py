@@ -367,7 +367,7 @@ class Selection:
         """
         from ibticks.frames import to_pandas
 
-        return to_pandas(self.to_arrow(), release=True)
+        return to_pandas(self.to_arrow())
 
     def to_xarray(self) -> xr.Dataset:
         """Load an xarray dataset along one dimension; warnings and errors as :meth:`to_arrow`."""

@@ -41,19 +41,19 @@ if TYPE_CHECKING:
     from ibticks._types import StreamKey
     from ibticks.index._postgres import MarketSessionRow, PostgresIndex
     from ibticks.index._protocol import IndexChange
-    from ibticks.index._records import (
-        ArchivedCopy,
-        CompanionRecord,
-        CoverageRecord,
-        FileRecord,
-        QueryResult,
-    )
+    from ibticks.index._records import CoverageRecord, FileRecord, QueryResult
 
 __all__ = ["JournaledIndex"]
 
 _T = TypeVar("_T")
 _READ_CONNECT_SECONDS: Final = 10.0  # a read falls back to the catalogue after that
 _OPEN_CONNECT_SECONDS: Final = 120.0  # crash recovery of a large database takes long
+
+_WITHOUT_WARNING: Final = ("companions", "archived")
+"""Tables whose reads do not warn of an outage: the read of the files beside them does.
+
+The catalogue has no companions: the hour files are read.
+"""
 
 _log = logging.getLogger(__name__)
 
@@ -343,31 +343,6 @@ class JournaledIndex(QueryMethods, ForwardingIndex):
 
     # -- reading ----------------------------------------------------------------------------------
 
-    def companions(
-        self,
-        contract_ids: Sequence[int] | None = None,
-        tick_types: Sequence[str] | None = None,
-        start_ns: int | None = None,
-        end_ns: int | None = None,
-    ) -> list[CompanionRecord]:
-        """Return the companions of the days that meet ``[start_ns, end_ns)``; see IndexReads.
-
-        The catalogue has none: while the server is away, the hour files are read, without another
-        warning.
-        """
-        return self._forward(
-            lambda index: index.companions(contract_ids, tick_types, start_ns, end_ns),
-            ReadScope("companions", contract_ids, tick_types, start_ns, end_ns),
-            warn=False,
-        )
-
-    def archived(self, paths: Sequence[str] | None = None) -> list[ArchivedCopy]:
-        """Return the archived copies of some hour files, or of all, by path; see IndexReads.
-
-        While the server is away, those of the catalogue and the journal, without another warning.
-        """
-        return self._forward(lambda index: index.archived(paths), ReadScope("archived"), warn=False)
-
     def iter_files(self) -> Iterator[FileRecord]:
         """Iterate over all files without their blocks, a page at a time from a server."""
         primary = self._connect_for_reader()
@@ -405,7 +380,7 @@ class JournaledIndex(QueryMethods, ForwardingIndex):
             except IndexUnavailableError as error:
                 self._drop_primary(primary, error)
         records = self._read_fallback()
-        if not warn:
+        if not warn or scope.table in _WITHOUT_WARNING:
             return read(records)
         if self._find_missing is not None:
             records.put_files(self._find_missing(records.paths()))

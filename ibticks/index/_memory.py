@@ -28,16 +28,15 @@ __all__ = [
     "correct_contract",
     "daily_statistics",
     "fill_in_contract",
-    "latest_archived",
-    "latest_companions",
+    "latest_by_path",
     "latest_coverage",
-    "latest_files",
     "may_contain",
     "utc_date",
 ]
 
 _T = TypeVar("_T")
 _K = TypeVar("_K")
+_PathRecord = TypeVar("_PathRecord", "FileRecord", "CompanionRecord", "ArchivedCopy")
 
 
 class MemoryIndex(IndexWrites):
@@ -64,11 +63,11 @@ class MemoryIndex(IndexWrites):
         companions: Iterable[CompanionRecord] = (),
         archived: Iterable[ArchivedCopy] = (),
     ) -> None:
-        self._files = latest_files(files)
+        self._files = latest_by_path(files)
         self._contracts: dict[int, ContractRecord] = {}
         self._coverage = latest_coverage(coverage)
-        self._companions = latest_companions(companions)
-        self._archived = latest_archived(archived)
+        self._companions = latest_by_path(companions)
+        self._archived = latest_by_path(archived)
         self._merge_contracts(fill_in_contract, contracts)
 
     @property
@@ -97,11 +96,11 @@ class MemoryIndex(IndexWrites):
         records = change.records
         match change.operation:
             case "put_files":
-                self._files |= latest_files(records)
+                self._files |= latest_by_path(records)
             case "drop_files":
                 _drop(self._files, records)
             case "replace_files":
-                self._files = latest_files(records)
+                self._files = latest_by_path(records)
             case "put_contracts":
                 self._merge_contracts(fill_in_contract, records)
             case "correct_contracts":
@@ -113,11 +112,11 @@ class MemoryIndex(IndexWrites):
             case "replace_coverage":
                 self._coverage = latest_coverage(records)
             case "put_companions":
-                self._companions |= latest_companions(records)
+                self._companions |= latest_by_path(records)
             case "drop_companions":
                 _drop(self._companions, records)
             case "put_archived":
-                self._archived |= latest_archived(records)
+                self._archived |= latest_by_path(records)
             case "drop_archived":
                 _drop(self._archived, records)
 
@@ -270,8 +269,8 @@ def correct_contract(known: ContractRecord | None, record: ContractRecord) -> Co
     return record if known is None else fill_in_contract(record, known)
 
 
-def latest_files(records: Iterable[FileRecord]) -> dict[str, FileRecord]:
-    """Return files by path; the last record of a path counts."""
+def latest_by_path(records: Iterable[_PathRecord]) -> dict[str, _PathRecord]:
+    """Return files, companions or archived copies by path; the last record of a path counts."""
     return {record.path: record for record in records}
 
 
@@ -280,16 +279,6 @@ def latest_coverage(
 ) -> dict[tuple[int, str, int], CoverageRecord]:
     """Return intervals by stream and start; the last record of each counts."""
     return {(record.contract_id, record.tick_type, record.start_ns): record for record in records}
-
-
-def latest_companions(records: Iterable[CompanionRecord]) -> dict[str, CompanionRecord]:
-    """Return companions by path; the last record of a path counts."""
-    return {record.path: record for record in records}
-
-
-def latest_archived(records: Iterable[ArchivedCopy]) -> dict[str, ArchivedCopy]:
-    """Return archived copies by the path of their file; the last record of a path counts."""
-    return {record.path: record for record in records}
 
 
 def _drop(records: dict[_K, Any], keys: Iterable[_K]) -> None:

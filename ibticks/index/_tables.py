@@ -6,15 +6,14 @@ trip and the daily statistics of a day are computed once.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.index._memory import (
     correct_contract,
     fill_in_contract,
-    latest_archived,
-    latest_companions,
+    latest_by_path,
     latest_coverage,
-    latest_files,
 )
 from ibticks.index._records import (
     ARCHIVED_FIELDS,
@@ -259,7 +258,7 @@ def write_files(
     cursor: Cursor[TupleRow], records: Iterable[FileRecord], *, before_revision: int | None = None
 ) -> None:
     """Upsert files; with ``before_revision``, only rows of a smaller revision."""
-    files = latest_files(records)
+    files = latest_by_path(records)
     paths = sorted(files)
     statement, guard = _PUT_FILES, []
     if before_revision is not None:
@@ -290,10 +289,6 @@ def write_sessions(cursor: Cursor[TupleRow], columns: Sequence[Sequence[Any]]) -
     cursor.execute(_PUT_SESSIONS, columns)
     # Without an estimate, get_session_boundaries would scan all sessions of a market.
     cursor.execute("ANALYZE market_sessions")
-
-
-def _drop_files(cursor: Cursor[TupleRow], paths: Iterable[str]) -> None:
-    cursor.execute("DELETE FROM tick_files WHERE file_path = ANY(%s)", (sorted(set(paths)),))
 
 
 def _replace_files(cursor: Cursor[TupleRow], records: Sequence[FileRecord]) -> None:
@@ -344,39 +339,33 @@ def _replace_coverage(cursor: Cursor[TupleRow], records: Iterable[CoverageRecord
     write_coverage(cursor, records)
 
 
-def _put_companions(cursor: Cursor[TupleRow], records: Iterable[CompanionRecord]) -> None:
-    companions = latest_companions(records)
-    rows = [companions[path].to_dict() for path in sorted(companions)]
-    cursor.execute(_PUT_COMPANIONS.encode("utf-8"), (dump_json(rows),))
+def _put_by_path(
+    statement: str,
+    cursor: Cursor[TupleRow],
+    records: Iterable[Any],
+) -> None:
+    by_path = latest_by_path(records)
+    rows = [by_path[path].to_dict() for path in sorted(by_path)]
+    cursor.execute(statement.encode("utf-8"), (dump_json(rows),))
 
 
-def _drop_companions(cursor: Cursor[TupleRow], paths: Iterable[str]) -> None:
-    cursor.execute("DELETE FROM companion_files WHERE file_path = ANY(%s)", (sorted(set(paths)),))
-
-
-def _put_archived(cursor: Cursor[TupleRow], records: Iterable[ArchivedCopy]) -> None:
-    copies = latest_archived(records)
-    rows = [copies[path].to_dict() for path in sorted(copies)]
-    cursor.execute(_PUT_ARCHIVED.encode("utf-8"), (dump_json(rows),))
-
-
-def _drop_archived(cursor: Cursor[TupleRow], paths: Iterable[str]) -> None:
-    cursor.execute("DELETE FROM archived_files WHERE file_path = ANY(%s)", (sorted(set(paths)),))
+def _drop_by_path(table: str, cursor: Cursor[TupleRow], paths: Iterable[str]) -> None:
+    cursor.execute(f"DELETE FROM {table} WHERE file_path = ANY(%s)".encode(), (sorted(set(paths)),))
 
 
 _WRITERS: Final[dict[str, Callable[[Cursor[TupleRow], Any], None]]] = {
     "put_files": write_files,
-    "drop_files": _drop_files,
+    "drop_files": partial(_drop_by_path, "tick_files"),
     "replace_files": _replace_files,
     "put_contracts": _put_contracts,
     "correct_contracts": _correct_contracts,
     "put_coverage": write_coverage,
     "drop_coverage": _drop_coverage,
     "replace_coverage": _replace_coverage,
-    "put_companions": _put_companions,
-    "drop_companions": _drop_companions,
-    "put_archived": _put_archived,
-    "drop_archived": _drop_archived,
+    "put_companions": partial(_put_by_path, _PUT_COMPANIONS),
+    "drop_companions": partial(_drop_by_path, "companion_files"),
+    "put_archived": partial(_put_by_path, _PUT_ARCHIVED),
+    "drop_archived": partial(_drop_by_path, "archived_files"),
 }
 """Function that applies each operation of a change."""
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     )
     from ibticks.columns._comparison import compare_companion
     from ibticks.columns._freshness import captured_files, relink_companion
-    from ibticks.columns._layout import CompanionKey, floor_day, list_companions
+    from ibticks.columns._layout import CompanionKey, companion_keys, floor_day, list_companions
     from ibticks.columns._plan import CompanionScan, FileScan, plan_scans
     from ibticks.columns._writer import write_companion
 
@@ -32,6 +32,7 @@ __all__ = [
     "FileScan",
     "build_companion",
     "captured_files",
+    "companion_keys",
     "compare_companion",
     "floor_day",
     "list_companions",

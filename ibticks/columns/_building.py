@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from ibticks.columns._freshness import captured_files, is_complete
-from ibticks.columns._layout import CompanionKey, floor_day
+from ibticks.columns._layout import CompanionKey, companion_keys
 from ibticks.columns._reader import is_unchanged, read_companion_record
 from ibticks.errors import CorruptFileError, StorageError
 from ibticks.filesystem import explained, make_folder, remove_file
@@ -110,12 +110,7 @@ def remove_companion(root: Path, index: Index, key: CompanionKey) -> None:
 
 def remove_companions_of(root: Path, index: Index, keys: Iterable[FileKey]) -> None:
     """Remove the companions that have the ticks of some hour files, before these are deleted."""
-    days = {
-        CompanionKey(key.contract_id, key.tick_type, floor_day(key.hour_ns))
-        for key in keys
-        if key.suffix != "backfill"
-    }
-    for day in sorted(days):
+    for day in companion_keys(keys):
         if (root / day.path).exists():
             remove_companion(root, index, day)
 

@@ -19,10 +19,13 @@ from ibticks._types import Interval, StreamKey
 from ibticks.config import DAY_NS, NANOSECONDS, TICK_TYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-__all__ = ["CompanionKey", "columns_folder", "floor_day", "list_companions"]
+    from ibticks.index import FileRecord
+    from ibticks.storage import FileKey
+
+__all__ = ["CompanionKey", "columns_folder", "companion_keys", "floor_day", "list_companions"]
 
 _FOLDER: Final = "columns"
 _PATH: Final = re.compile(
@@ -65,6 +68,11 @@ class CompanionKey:
     tick_type: str
     day_ns: int
 
+    @classmethod
+    def of(cls, file: FileKey | FileRecord) -> CompanionKey:
+        """Return the key of the companion that has, or would have, the ticks of an hour file."""
+        return cls(file.contract_id, file.tick_type, floor_day(file.hour_ns))
+
     @property
     def stream(self) -> StreamKey:
         """The stream of the companion."""
@@ -99,6 +107,11 @@ class CompanionKey:
             return None
         day_ns = int(day.timestamp()) * NANOSECONDS
         return cls(int(match["contract"]), match["tick_type"], day_ns)
+
+
+def companion_keys(files: Iterable[FileKey]) -> list[CompanionKey]:
+    """Return the keys of the companions for the captured ones of some hour files, in order."""
+    return sorted({CompanionKey.of(key) for key in files if key.suffix != "backfill"})
 
 
 def list_companions(root: Path) -> Iterator[CompanionKey]:

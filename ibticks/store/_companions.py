@@ -9,7 +9,6 @@ from ibticks.columns import (
     build_companion,
     captured_files,
     compare_companion,
-    floor_day,
     list_companions,
     remove_companion,
 )
@@ -38,7 +37,7 @@ def companion_days(
     """Return the days of streams that meet an interval and have sealed captured hours."""
     return sorted(
         {
-            CompanionKey(file.contract_id, file.tick_type, floor_day(file.hour_ns))
+            CompanionKey.of(file)
             for contract_id, tick_type in streams
             for file in index.files([contract_id], [tick_type], *interval)
             if file.sealed and not file.backfilled

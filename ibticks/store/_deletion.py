@@ -18,7 +18,7 @@ import numpy as np
 
 from ibticks._types import Interval, StreamKey
 from ibticks._warnings import user_stacklevel
-from ibticks.columns import CompanionKey, floor_day, relink_companion, remove_companions_of
+from ibticks.columns import CompanionKey, relink_companion, remove_companions_of
 from ibticks.config import HOUR_NS, NANOSECONDS, TIME_MAX, TIME_MIN
 from ibticks.coverage import LedgerDeletion, StreamStatus, mark_files_deleted, undo_ledger_deletion
 from ibticks.errors import (
@@ -122,7 +122,7 @@ def _compress_indexed(root: Path, index: Index, key: FileKey, compression: str) 
 
     A companion that has the ticks of the file still has them.
     """
-    companion = CompanionKey(key.contract_id, key.tick_type, floor_day(key.hour_ns))
+    companion = CompanionKey.of(key)
     before = _indexed(index, key) if (root / companion.path).exists() else None
 
     def announce() -> bool:

@@ -759,13 +759,7 @@ class Store:
         from ibticks.store._deletion import compress_files
 
         check_compression(compression)
-        older = [
-            (record, key)
-            for record, key in older_files(self.index, older_than, now)
-            if record.sealed
-        ]
-        archived = archived_paths(self.root, (key.path for _, key in older))
-        older = [(record, key) for record, key in older if key.path not in archived]
+        older = self._older_sealed_files(older_than, now)
         keys = [key for record, key in older if record.compression != compression]
         self._changed = True
         work = compress_files(self.root, self.index, keys, compression)
@@ -774,22 +768,25 @@ class Store:
             self._build_whole_days([key for _, key in older], now, progress)
         return compressed
 
+    def _older_sealed_files(
+        self, age: str | timedelta, now: TimeLike | None
+    ) -> list[tuple[FileRecord, FileKey]]:
+        """Return the sealed files that are here and whose hour ended longer ago than an age."""
+        older = [pair for pair in older_files(self.index, age, now) if pair[0].sealed]
+        archived = archived_paths(self.root, (record.path for record, _ in older))
+        return [pair for pair in older if pair[0].path not in archived]
+
     def _build_whole_days(
         self, keys: Sequence[FileKey], now: TimeLike | None, progress: bool | None
     ) -> None:
         """Build the companions of the days of some files that are over."""
         from ibticks._progress import track
         from ibticks.calendar import now_ns, to_ns
-        from ibticks.columns import CompanionKey, floor_day
+        from ibticks.columns import companion_keys
         from ibticks.store._companions import build_companions
 
         instant = now_ns() if now is None else to_ns(now, name="now")
-        days = {
-            CompanionKey(key.contract_id, key.tick_type, floor_day(key.hour_ns))
-            for key in keys
-            if key.suffix != "backfill"
-        }
-        over = sorted(day for day in days if day.end_ns <= instant)
+        over = [day for day in companion_keys(keys) if day.end_ns <= instant]
         work = build_companions(self.root, self.index, over)
         for _ in track(work, "building columns", len(over), show=progress):
             pass
@@ -984,10 +981,7 @@ class Store:
 
         instant = None if now is None else to_ns(now, name="now")
         report = ArchiveReport()
-        records = [record for record, _ in older_files(self.index, older_than, now)]
-        sealed = [record for record in records if record.sealed]
-        archived = archived_paths(self.root, (record.path for record in sealed))
-        sealed = [record for record in sealed if record.path not in archived]
+        sealed = [record for record, _ in self._older_sealed_files(older_than, now)]
         work = archive_files(
             self.root,
             self.index,

@@ -23,6 +23,8 @@ from ibticks._types import StreamKey
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ibticks._types import Interval
+
 __all__ = [
     "ARCHIVED_FIELDS",
     "BLOCK_FIELDS",
@@ -144,6 +146,10 @@ class FileRecord:
     def stream(self) -> StreamKey:
         """The stream of the file."""
         return StreamKey(self.contract_id, self.tick_type)
+
+    def is_inside(self, interval: Interval) -> bool:
+        """Return whether all messages of a sealed file lie in an interval."""
+        return interval.start_ns <= self.start_ns and self.end_ns < interval.end_ns
 
     def to_dict(self, *, blocks: bool = True) -> dict[str, Any]:
         """Return the record as an object that :func:`dump_json` encodes.

@@ -139,9 +139,7 @@ def _is_inside(root: Path, record: FileRecord, interval: Interval) -> bool:
 
     A file that was opened again for a late tick, or is gone, has another size.
     """
-    if not record.sealed or not (
-        interval.start_ns <= record.start_ns and record.end_ns < interval.end_ns
-    ):
+    if not (record.sealed and record.is_inside(interval)):
         return False
     try:
         return (root / record.path).stat().st_size == record.size

@@ -10,7 +10,7 @@ from ibticks._types import Interval
 from ibticks.config import HOUR_NS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import polars as pl
@@ -27,6 +27,7 @@ __all__ = [
     "group_by_hour",
     "group_by_stream",
     "narrow",
+    "overlapping",
     "overlaps",
     "partition_by_file",
     "partition_by_hour",
@@ -111,9 +112,7 @@ def partition_by_file(
     """Return a partition for each file and interval that meet, in the order of the files."""
     return [
         Partition((record,), interval, *_meeting([record], interval))
-        for record in files
-        for interval in intervals
-        if overlaps(record, *interval)
+        for record, interval in overlapping(files, intervals)
     ]
 
 
@@ -158,10 +157,10 @@ class HourlyBatches:
         self,
         columns: Sequence[str],
         *,
-        start_ns: int | None,
-        end_ns: int | None,
-        contract_ids: frozenset[int] | None,
-        tick_types: frozenset[str] | None,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+        contract_ids: frozenset[int] | None = None,
+        tick_types: frozenset[str] | None = None,
     ) -> Iterator[pa.Table]:
         """Yield tables of whole hours; None stands for the bounds of the selection."""
         from ibticks.frames import to_table
@@ -219,6 +218,16 @@ def overlaps(record: FileRecord, start_ns: int, end_ns: int) -> bool:
     """Return whether a file may have ticks in an interval."""
     # The end of an open file is not known.
     return record.start_ns < end_ns and (not record.sealed or record.end_ns >= start_ns)
+
+
+def overlapping(
+    files: Iterable[FileRecord], intervals: Sequence[Interval]
+) -> Iterator[tuple[FileRecord, Interval]]:
+    """Iterate over the files and the intervals that they may have ticks in, file by file."""
+    for record in files:
+        for interval in intervals:
+            if overlaps(record, *interval):
+                yield record, interval
 
 
 def _clipped(

@@ -191,16 +191,21 @@ class Selection:
 
         Every frame is made of them; warnings and errors are those of :meth:`to_arrow`.
         """
+        return self.read_streams(self.files(), self.decoded)
+
+    def read_streams(
+        self, files: Sequence[FileRecord], decoded: ColumnCache | None = None
+    ) -> list[TickColumns]:
+        """Read the ticks of some of its files, stream by stream, each in the order of its files."""
         return [
             block
-            for stream in group_by_stream(self.files())
-            for start_ns, end_ns in self.intervals
+            for stream in group_by_stream(files)
+            for interval in self.intervals
             for block in self.read_files(
-                [r for r in stream if overlaps(r, start_ns, end_ns)],
+                [record for record in stream if overlaps(record, *interval)],
                 [*self.columns, "timestamp"],
-                start_ns,
-                end_ns,
-                self.decoded,
+                *interval,
+                decoded,
             )
         ]
 
@@ -290,9 +295,7 @@ class Selection:
 
     def _tables(self) -> Iterator[pa.Table]:
         """Yield the ticks in tables of some hours each, without metadata."""
-        return HourlyBatches(self).batches(
-            self.columns, start_ns=None, end_ns=None, contract_ids=None, tick_types=None
-        )
+        return HourlyBatches(self).batches(self.columns)
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         """Export the ticks through the Arrow PyCapsule interface.
@@ -621,12 +624,13 @@ class Selection:
         return query_coverage(
             self.root,
             self.index,
-            [stream for stream in self._streams() if streams is None or stream in streams],
+            [stream for stream in self.streams() if streams is None or stream in streams],
             self.intervals,
             label=self.label,
         )
 
-    def _streams(self) -> list[StreamKey]:
+    def streams(self) -> list[StreamKey]:
+        """Return the pairs of its contracts and tick types, whether anything is stored or not."""
         return [
             StreamKey(contract_id, tick_type)
             for contract_id in self.contract_ids
@@ -669,7 +673,7 @@ class Selection:
             "tick_types": list(self.tick_types),
             "intervals": [[_text(start), _text(end)] for start, end in self.intervals],
             "backfill": self.backfill,
-            "coverage": coverage_metadata(self.root, self.index, self._streams(), self.intervals),
+            "coverage": coverage_metadata(self.root, self.index, self.streams(), self.intervals),
             "writer": f"ibticks {__version__}",
         }
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ibticks._types import StreamKey
 from ibticks.config import HOUR_NS
-from ibticks.selection._batches import group_by_stream, narrow, overlaps
+from ibticks.selection._batches import narrow, overlapping
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,12 +39,7 @@ def load_tail(selection: Selection, rows: int) -> pl.DataFrame:
 
 def _windows(selection: Selection) -> Iterator[Selection]:
     """Iterate over ends of a selection, each longer than the one before."""
-    streams = [
-        StreamKey(contract_id, tick_type)
-        for contract_id in selection.contract_ids
-        for tick_type in selection.tick_types
-    ]
-    last_ns = max(selection.index.last_ticks(streams).values(), default=None)
+    last_ns = max(selection.index.last_ticks(selection.streams()).values(), default=None)
     if last_ns is None or not selection.intervals:
         return
     first_ns, length_ns = selection.intervals[0].start_ns, HOUR_NS
@@ -62,9 +56,7 @@ def _find_start(selection: Selection, files: list[FileRecord], rows: int) -> int
     runs = sorted(
         (
             run
-            for record in files
-            for interval in selection.intervals
-            if overlaps(record, *interval)
+            for record, interval in overlapping(files, selection.intervals)
             for run in _runs(selection, record, interval, rows)
         ),
         reverse=True,
@@ -85,7 +77,7 @@ def _runs(
         for block in record.blocks:
             if interval.start_ns <= block.min_ns and block.max_ns < interval.end_ns:
                 yield block.min_ns, block.messages
-    elif record.sealed and interval.start_ns <= record.start_ns and record.end_ns < interval.end_ns:
+    elif record.sealed and record.is_inside(interval):
         yield record.start_ns, record.ticks
     else:
         for chunk in selection.read_files([record], ["timestamp"], *interval):
@@ -101,14 +93,4 @@ def _load(selection: Selection, files: list[FileRecord]) -> pl.DataFrame:
     """Load some files of a selection; the rows of :meth:`Selection.to_polars`."""
     from ibticks.frames import to_polars, to_table
 
-    chunks = [
-        chunk
-        for stream in group_by_stream(files)
-        for interval in selection.intervals
-        for chunk in selection.read_files(
-            [record for record in stream if overlaps(record, *interval)],
-            [*selection.columns, "timestamp"],
-            *interval,
-        )
-    ]
-    return to_polars(to_table(chunks, selection.columns))
+    return to_polars(to_table(selection.read_streams(files), selection.columns))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ibticks.config import DAY_NS
-from ibticks.selection._batches import overlaps
+from ibticks.selection._batches import overlapping
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,17 +24,13 @@ def count_selected(selection: Selection) -> int:
     root, index, files = selection.root, selection.index, selection.files()
     copies = find_copies(root, index, files)
     total = 0
-    for record in files:
-        for interval in selection.intervals:
-            if not overlaps(record, *interval):
-                continue
-            is_inside = interval.start_ns <= record.start_ns and record.end_ns < interval.end_ns
-            if record.path in copies and is_inside:
-                total += record.ticks  # an object does not change
-                continue
-            with local_files(root, [record], copies, *interval) as local:
-                for file in local:
-                    total += count_ticks(root, file, interval, strict=selection.strict, index=index)
+    for record, interval in overlapping(files, selection.intervals):
+        if record.path in copies and record.is_inside(interval):
+            total += record.ticks  # an object does not change
+            continue
+        with local_files(root, [record], copies, *interval) as local:
+            for file in local:
+                total += count_ticks(root, file, interval, strict=selection.strict, index=index)
     return total
 
 
@@ -47,18 +43,15 @@ def total_selected(selection: Selection, *, by_day: bool) -> pl.DataFrame:
     root, index, files = selection.root, selection.index, selection.files()
     copies = find_copies(root, index, files)
     streams: dict[tuple[int, str, int], list[TickTotals]] = {}
-    for record in files:
-        for interval in selection.intervals:
-            if not overlaps(record, *interval):
-                continue
-            with local_files(root, [record], copies, *interval) as local:
-                for file in local:
-                    for day_ns, totals in iter_totals(
-                        root, file, interval, strict=selection.strict, index=index
-                    ):
-                        day = day_ns // DAY_NS if by_day else 0
-                        key = record.contract_id, record.tick_type, day
-                        streams.setdefault(key, []).append(totals)
+    for record, interval in overlapping(files, selection.intervals):
+        with local_files(root, [record], copies, *interval) as local:
+            for file in local:
+                for day_ns, totals in iter_totals(
+                    root, file, interval, strict=selection.strict, index=index
+                ):
+                    day = day_ns // DAY_NS if by_day else 0
+                    key = record.contract_id, record.tick_type, day
+                    streams.setdefault(key, []).append(totals)
     rows = [_row(*key, merge_totals(streams[key])) for key in sorted(streams)]
     return totals_frame(rows, by_day=by_day)
 

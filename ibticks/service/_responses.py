@@ -106,9 +106,7 @@ def _damage_message(selection: Selection, missing: list[Any]) -> dict[str, Any]:
 def _batches(selection: Selection, missing: list[Any]) -> Iterator[pa.RecordBatch]:
     """Yield the ticks in batches of some thousand; append intervals that could not be read."""
     columns = tuple(COLUMNS)  # a tick may carry fields that its tick type usually has not
-    source = HourlyBatches(replace(selection, columns=columns))
-    tables = source.batches(columns, start_ns=None, end_ns=None, contract_ids=None, tick_types=None)
-    for table in tables:
+    for table in HourlyBatches(replace(selection, columns=columns)).batches(columns):
         missing.extend(metadata_of(table).get("missing", ()))
         yield from table.to_batches(max_chunksize=CHUNK_ROWS)
 

@@ -188,14 +188,5 @@ def read_info(store: OpenStore) -> dict[str, Any]:
         "version": __version__,
         "protocol_version": PROTOCOL_VERSION,
         "tick_types": list(TICK_TYPES),
-        "contracts": [
-            {
-                "contract_id": contract.contract_id,
-                "symbol": contract.symbol,
-                "exchange": contract.exchange,
-                "currency": contract.currency,
-                "contract_type": contract.contract_type,
-            }
-            for contract in store.contracts()
-        ],
+        "contracts": [contract.to_dict() for contract in store.contracts()],
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -196,11 +196,7 @@ def restore_files(root: Path, copies: Sequence[ArchivedCopy]) -> Iterator[Archiv
         If the stream is being written.
     """
     for copy in copies:
-        key = FileKey.parse(copy.path)
-        assert key is not None
-        is_backfill = key.suffix == "backfill"
-        lock = StreamLock(root, key.contract_id, key.tick_type, backfill=is_backfill)
-        try:
+        with _locked_stream(root, copy.path):
             path = root / copy.path
             if not path.exists():
                 url, name = split_location(copy.location, copy.path)
@@ -215,9 +211,20 @@ def restore_files(root: Path, copies: Sequence[ArchivedCopy]) -> Iterator[Archiv
                 with written_beside(path) as descriptor:
                     write_all(descriptor, data)
             remove_file(marker_path(root, copy.path))
-        finally:
-            lock.release()
         yield copy
+
+
+@contextmanager
+def _locked_stream(root: Path, path: str) -> Iterator[None]:
+    """Hold the lock of the stream of an hour file; raise WriterLockedError if it is written."""
+    key = FileKey.parse(path)
+    assert key is not None
+    is_backfill = key.suffix == "backfill"
+    lock = StreamLock(root, key.contract_id, key.tick_type, backfill=is_backfill)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def verify_copy(record: FileRecord, copy: ArchivedCopy) -> str | None:
@@ -330,11 +337,7 @@ def _delete_local(root: Path, index: Index, record: FileRecord, copy: ArchivedCo
     ArchiveError, CorruptFileError
         If the copy or the file is not what was compared; the file stays.
     """
-    key = FileKey.parse(record.path)
-    assert key is not None
-    is_backfill = key.suffix == "backfill"
-    lock = StreamLock(root, key.contract_id, key.tick_type, backfill=is_backfill)
-    try:
+    with _locked_stream(root, record.path):
         data = _read_sealed(root, record)
         if checksum(data) != copy.file_crc32c:
             raise CorruptFileError(
@@ -362,8 +365,6 @@ def _delete_local(root: Path, index: Index, record: FileRecord, copy: ArchivedCo
             )
         write_marker(root, Marker(record, copy))
         remove_file(root / record.path)
-    finally:
-        lock.release()
 
 
 def _note_path(root: Path) -> Path:

@@ -125,7 +125,21 @@ class _PeriodicTask:
                 self._after_round()
 
 
-class HourCompressor:
+class _Maintenance:
+    """The thread of one kind of maintenance."""
+
+    _task: _PeriodicTask
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._task.start()
+
+    def stop(self) -> None:
+        """Stop after the file that is being worked on."""
+        self._task.stop()
+
+
+class HourCompressor(_Maintenance):
     """Compresses files some time after the end of their hour, one at a time.
 
     It works in a separate process, so that syncing and sealing do not wait for it.
@@ -154,14 +168,6 @@ class HourCompressor:
         self._task = _PeriodicTask(
             "compress", recorders, self._compress, on_failure, after_round=self._sealer.close
         )
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._task.start()
-
-    def stop(self) -> None:
-        """Stop after the file that is being compressed."""
-        self._task.stop()
 
     def _compress(self, recorder: Recorder) -> None:
         for file, key in self._due_files(recorder):
@@ -193,7 +199,7 @@ class HourCompressor:
                 yield file, key
 
 
-class CompanionBuilder:
+class CompanionBuilder(_Maintenance):
     """Builds the columnar companions of days that are over, one at a time.
 
     Each is written by a separate process of the lowest priority, which ends with it. A day that
@@ -226,14 +232,6 @@ class CompanionBuilder:
         self._attempts: dict[CompanionKey, frozenset[tuple[str, int | None]]] = {}
         self._task = _PeriodicTask("columns", recorders, self._build, on_failure)
 
-    def start(self) -> None:
-        """Start the thread."""
-        self._task.start()
-
-    def stop(self) -> None:
-        """Stop after the companion that is being written."""
-        self._task.stop()
-
     def _build(self, recorder: Recorder) -> None:
         now_ns = time.time_ns()
         last_day = floor_day(now_ns - _SETTLED_NS) - DAY_NS
@@ -263,7 +261,7 @@ class CompanionBuilder:
         )
 
 
-class HourPruner:
+class HourPruner(_Maintenance):
     """Deletes files once their retention time is over.
 
     As in :meth:`ibticks.Store.prune`, coverage and index are updated first, so that neither names a
@@ -295,14 +293,6 @@ class HourPruner:
         # By stream: files that are out of the index and not deleted yet.
         self._unindexed: dict[str, set[FileKey]] = {}
         self._task = _PeriodicTask("prune", recorders, self._prune, on_failure)
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._task.start()
-
-    def stop(self) -> None:
-        """Stop after the files that are being deleted."""
-        self._task.stop()
 
     def _prune(self, recorder: Recorder) -> None:
         partial_answers = self._store.index.partial_answers

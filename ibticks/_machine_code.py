@@ -1,7 +1,7 @@
 """Run compiled kernels from the machine code an earlier process left on disk, without numba.
 
 The import of numba and its cache take longer than anything else in the first load of a process. A
-:class:`Kernel` therefore keeps the object code of one function in a file of its own, which LLVM
+:class:`Kernel` therefore stores the object code of one function in a separate file, which LLVM
 links into the process; numba is imported only where there is no such file. The function takes one
 pointer: to a block of 64-bit words with its arguments.
 

@@ -1,8 +1,8 @@
-"""The hours of the markets with names of their own, from a file an earlier process left.
+"""The hours of the named markets, from a file that an earlier process left.
 
-They come from pandas_market_calendars, which takes longer to import than ticks to load. What it
-said is kept beside this module as plain arrays, for as long as the versions of the libraries, the
-sources of this room and the rules of the time zone are the same.
+They come from pandas_market_calendars, which takes longer to import than ticks to load. Its
+hours are stored beside this module as plain arrays, and used for as long as the versions of the
+libraries, the sources of this room and the rules of the time zone are the same.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _COLUMNS: Final = ("days", "start_ns", "end_ns", "early", "break_start_ns", "bre
 @lru_cache(maxsize=64)
 def find_hours(market: str) -> Hours:
     """Return the hours of ``US``, ``UK``, ``JP``, ``CME``, or of a calendar by its own name."""
-    # A process that uses the library may have given it calendars of its own.
+    # A process that uses the library may have registered other calendars with it.
     is_cached = market in _TIMEZONES and _LIBRARY not in sys.modules
     stamp = _stamp(_TIMEZONES[market]) if is_cached else None
     paths = [folder / f"{market}.sessions" for folder in cache_folders(_HERE)]

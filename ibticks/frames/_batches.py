@@ -26,7 +26,7 @@ def slice_batches(tables: Iterable[pa.Table], rows: int | None = None) -> Iterat
     Yields
     ------
     pyarrow.RecordBatch
-        With at least one row, and the categories of its own rows.
+        With at least one row; its categories are those of its rows.
 
     Examples
     --------

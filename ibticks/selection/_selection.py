@@ -239,8 +239,8 @@ class Selection:
     ) -> Iterator[pa.RecordBatch]:
         """Iterate over the ticks as Arrow record batches, in the memory of about a million ticks.
 
-        The rows, their order and types are those of :meth:`to_arrow`; each batch has the categories
-        of its own rows.
+        The rows, their order and types are those of :meth:`to_arrow`; the categories
+        of a batch are those of its rows.
 
         Parameters
         ----------
@@ -477,7 +477,7 @@ class Selection:
         index : {"timestamp"}, optional
             Index of the frame, in order of time: one partition for each hour of all streams, with
             known divisions, so that ``.loc``, joins and ``map_overlap`` of a duration work. By
-            default one partition for each file, each with a ``RangeIndex`` of its own.
+            default one partition for each file, each with its ``RangeIndex``.
 
         Returns
         -------

@@ -185,15 +185,15 @@ FULL = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
 
 COMPILE = """
 import json, logging, sys
-said = []
+messages = []
 handler = logging.Handler()
-handler.emit = lambda record: said.append(record.getMessage())
+handler.emit = lambda record: messages.append(record.getMessage())
 logging.getLogger("ibticks").addHandler(handler)
 import numpy as np
 from ibticks.format._kernels import walk_frames
 state = np.zeros(123, dtype=np.int64)
 status = walk_frames(np.frombuffer(bytes([0, 0, 0, 1, 7, 0]), dtype=np.uint8), 6, state)
-print(json.dumps([said, "numba" in sys.modules, status, state[:3].tolist()]))
+print(json.dumps([messages, "numba" in sys.modules, status, state[:3].tolist()]))
 """
 WALKED = [TORN, [5, 0, 1]]
 ANNOUNCEMENT = "compiling for this machine: some seconds, once for an installation"
@@ -240,15 +240,15 @@ def test_without_a_folder_a_kernel_is_compiled_in_memory() -> None:
 
 USE = """
 import json, logging, sys
-said = []
+messages = []
 handler = logging.Handler()
-handler.emit = lambda record: said.append(record.getMessage())
+handler.emit = lambda record: messages.append(record.getMessage())
 logging.getLogger("ibticks").addHandler(handler)
 import numpy as np
 from ibticks.analysis._engine.kernels import filled_bars
 assert filled_bars(np.array([1.0, 1.0, 1.0]), 2.0).tolist() == [0, 0, -2]
 assert filled_bars(np.array([1, 1, 1]), 2.0).tolist() == [0, 0, -2]
-print(json.dumps(said))
+print(json.dumps(messages))
 """
 
 

@@ -182,7 +182,7 @@ def test_a_file_that_is_not_as_the_index_says_is_read(store: ibt.Store) -> None:
     with store.writer(CONTRACT, "last", fsync=None) as writer:
         writer.write(ticks("last", 30_000, 1, FIRST_NS, HOUR_NS))
     (record,) = store.index.files([CONTRACT])
-    # An index that was not told of the last 10,000 ticks.
+    # An index that lacks the last 10,000 ticks.
     store.index.put_files([replace(record, ticks=20_000, size=record.size - 1_000_000)])
     selection = store.select(CONTRACT, "last")
     assert selection.count() == selection.to_polars().height == 30_000

@@ -39,7 +39,7 @@ def write_companion_in_process(
     root, key, records
         See :func:`write_companion`.
     is_stopping : callable
-        Asked twice a second whether to end the child.
+        Asked at the start and then twice a second whether to end the child.
 
     Raises
     ------
@@ -81,11 +81,12 @@ def _communicate(
     rest: str | None = question
     while True:
         try:
+            # Asked before the first wait, as a child of few ticks ends within it.
+            if is_stopping():
+                child.terminate()
             return child.communicate(rest, timeout=_POLL_SECONDS)
         except subprocess.TimeoutExpired:
             rest = None
-            if is_stopping():
-                child.terminate()
         except BaseException:
             child.kill()
             raise

@@ -181,5 +181,16 @@ class Sheet:
         assert result["status"] == "ok", result
         return result["data"]["text/plain"]
 
+    def wait_for_value(self, expression: str, expected: str) -> None:
+        """Wait until the repr of an expression in the kernel is the expected one.
+
+        What a click or a key changes reaches the kernel through a subshell of the widgets, beside
+        the requests of :meth:`value`: a single request may be answered before it.
+        """
+        end = time.monotonic() + TIMEOUT_SECONDS
+        while (value := self.value(expression)) != expected:
+            assert time.monotonic() < end, f"{expression} is {value}, not {expected}"
+            time.sleep(0.01)
+
     def close(self) -> None:
         self.page.close()

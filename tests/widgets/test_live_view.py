@@ -228,7 +228,7 @@ def test_live_view_notebook(
     still = data()
     wait_for(f"root => Number(root.dataset.seq) > {int(still['seq']) + 5}")
     assert data()["n"] == still["n"]
-    assert notebook.value("view.paused") == "True"
+    notebook.wait_for_value("view.paused", "True")
     root.get_by_role("button", name="Resume").click()
     wait_for(f"root => root.dataset.state === 'live' && root.dataset.n > {still['n']}")
 
@@ -236,7 +236,7 @@ def test_live_view_notebook(
     wide = int(data()["buckets"])
     root.get_by_role("button", name="30s").click()
     wait_for(f"root => Number(root.dataset.buckets) !== {wide}")
-    assert notebook.value("view.window") == "30.0"
+    notebook.wait_for_value("view.window", "30.0")
 
     # The page shows the figures of the kernel.
     assert notebook.value("capture.running") == "True"

@@ -122,7 +122,7 @@ def test_click_selects_a_day_in_a_notebook(sheet: Callable[..., Sheet], stored: 
         "document.querySelector('.ibt-store-foot').textContent"
         " === 'IBM bid_ask · 2013-10-08 · 62,873 ticks'"
     )
-    assert notebook.value("browser.selection.count()") == "62873"
+    notebook.wait_for_value("browser.selection and browser.selection.count()", "62873")
     # The keyboard does the same: from the oldest day, one stream up.
     notebook.page.mouse.move(0, 0)
     canvas.focus()
@@ -131,7 +131,8 @@ def test_click_selects_a_day_in_a_notebook(sheet: Callable[..., Sheet], stored: 
     notebook.page.wait_for_function(
         "document.querySelector('.ibt-store-foot').textContent.includes('all_last')"
     )
-    row = notebook.value("browser.picked['tick_type'], browser.picked['date']")
-    assert row == "('all_last', '2024-08-09')"
+    notebook.wait_for_value(
+        "browser.picked['tick_type'], browser.picked['date']", "('all_last', '2024-08-09')"
+    )
     assert notebook.errors == []
     assert notebook.foreign_requests == []

@@ -50,12 +50,12 @@ class StatusChange:
     reason : str
     code : int or None
         IB's code.
-    filled : tuple of (int, int, int) or None
-        Start, end and number of ticks of ``backfilled``.
-    deleted : tuple of (int, int, int) or None
-        Start, end and number of ticks of ``deleted``.
-    undeleted : tuple of (int, int, int, int) or None
-        Of ``undeleted``: the time of the deletion it undoes, and that deletion's ``deleted``.
+    interval : Interval or None
+        Time of the ticks that were ``backfilled``, ``deleted`` or ``undeleted``.
+    ticks : int
+        Number of these ticks.
+    deleted_at_ns : int or None
+        Of ``undeleted``: the time of the deletion it undoes, UTC nanoseconds.
     """
 
     time_ns: int
@@ -64,14 +64,14 @@ class StatusChange:
     stream_id: str = ""
     reason: str = ""
     code: int | None = None
-    filled: tuple[int, int, int] | None = None
-    deleted: tuple[int, int, int] | None = None
-    undeleted: tuple[int, int, int, int] | None = None
+    interval: Interval | None = None
+    ticks: int = 0
+    deleted_at_ns: int | None = None
 
     @property
     def is_of_state(self) -> bool:
         """Return whether the state of the capture changes, not the ticks of an earlier time."""
-        return self.filled is None and self.deleted is None and self.undeleted is None
+        return self.interval is None
 
     @classmethod
     def parse(cls, time_ns: int, message: Mapping[str, Any]) -> StatusChange | None:
@@ -94,18 +94,20 @@ class StatusChange:
         status = message.get("data", {}).get("status")
         if message.get("type") != "info" or not isinstance(run, str) or status not in _STATUSES:
             return None
-        interval = undeleted = None
+        interval = deleted_at_ns = None
+        ticks = 0
         if status in (StreamStatus.BACKFILLED, StreamStatus.DELETED, StreamStatus.UNDELETED):
             # Its message is stored among the ticks of its interval.
             time_ns = time_ns if (at_ns := _integer(metadata.get("at_ns"))) is None else at_ns
-            start, end, ticks = (_integer(metadata.get(k)) for k in ("start_ns", "end_ns", "ticks"))
+            start, end = (_integer(metadata.get(name)) for name in ("start_ns", "end_ns"))
             if start is None or end is None or start >= end:
                 return None
-            interval = (start, end, ticks or 0)
-        if interval is not None and status == StreamStatus.UNDELETED:
-            if (deleted_at_ns := _integer(metadata.get("deleted_at_ns"))) is None:
-                return None
-            undeleted = (deleted_at_ns, *interval)
+            interval = Interval(start, end)
+            ticks = _integer(metadata.get("ticks")) or 0
+            if status == StreamStatus.UNDELETED:
+                deleted_at_ns = _integer(metadata.get("deleted_at_ns"))
+                if deleted_at_ns is None:
+                    return None
         return cls(
             time_ns=time_ns,
             status=StreamStatus(status),
@@ -113,9 +115,9 @@ class StatusChange:
             stream_id=message.get("stream_id", ""),
             reason=str(metadata.get("reason", "")),
             code=_integer(metadata.get("code")),
-            filled=interval if status == StreamStatus.BACKFILLED else None,
-            deleted=interval if status == StreamStatus.DELETED else None,
-            undeleted=undeleted,
+            interval=interval,
+            ticks=ticks,
+            deleted_at_ns=deleted_at_ns,
         )
 
 
@@ -298,17 +300,15 @@ def ledger_rows(
     # A deletion has a message in each hour file; all of them are applied at the time of the first.
     deletions: dict[tuple[int, str], list[Interval]] = {}
     for change in effective_deletions(ordered):
-        if change.deleted is not None:
-            deletions.setdefault((change.time_ns, change.run), []).append(
-                Interval(*change.deleted[:2])
-            )
+        if change.interval is not None:
+            deletions.setdefault((change.time_ns, change.run), []).append(change.interval)
     for change in ordered:
         if deleted := deletions.pop((change.time_ns, change.run), None):
             changed = deleted_rows(contract_id, tick_type, deleted, rows.values())
             rows.update({row.start_ns: row for row in changed})
-        if change.filled is not None:
+        if change.interval is not None and change.status == StreamStatus.BACKFILLED:
             known = _rows_at(rows, change.time_ns)
-            changed = backfilled_rows(contract_id, tick_type, *change.filled, known)
+            changed = backfilled_rows(contract_id, tick_type, *change.interval, change.ticks, known)
             rows.update({row.start_ns: row for row in changed})
     return [rows[start] for start in sorted(rows)]
 
@@ -318,19 +318,23 @@ def effective_deletions(changes: Iterable[StatusChange]) -> list[StatusChange]:
 
     Examples
     --------
-    >>> first = StatusChange(50, StreamStatus.DELETED, run="a", deleted=(10, 20, 3))
-    >>> second = StatusChange(60, StreamStatus.DELETED, run="b", deleted=(10, 30, 2))
-    >>> undone = StatusChange(70, StreamStatus.UNDELETED, run="a", undeleted=(50, 10, 20, 3))
+    >>> first = StatusChange(50, StreamStatus.DELETED, "a", interval=Interval(10, 20), ticks=3)
+    >>> second = StatusChange(60, StreamStatus.DELETED, "b", interval=Interval(10, 30), ticks=2)
+    >>> undone = replace(first, time_ns=70, status=StreamStatus.UNDELETED, deleted_at_ns=50)
     >>> [change.run for change in effective_deletions([first, second, undone])]
     ['b']
     """
     changes = list(changes)
-    undone = {(change.run, change.undeleted) for change in changes if change.undeleted is not None}
+    undone = {
+        (change.run, change.deleted_at_ns, change.interval, change.ticks)
+        for change in changes
+        if change.status == StreamStatus.UNDELETED
+    }
     return [
         change
         for change in changes
-        if change.deleted is not None
-        and (change.run, (change.time_ns, *change.deleted)) not in undone
+        if change.status == StreamStatus.DELETED
+        and (change.run, change.time_ns, change.interval, change.ticks) not in undone
     ]
 
 

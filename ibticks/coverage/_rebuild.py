@@ -29,6 +29,7 @@ from ibticks.coverage._row_changes import (
     rows_lost_by_rebuild,
     undeleted_rows,
 )
+from ibticks.coverage._states import StreamStatus
 from ibticks.errors import FormatError
 from ibticks.format import from_protobuf
 from ibticks.storage import StreamLock, file_suffix, iter_payloads_backwards, message_time_ns
@@ -239,14 +240,16 @@ def undo_ledger_deletion(
     changes = _hour_changes(root, index, *stream, hour_ns)
     effective = effective_deletions(changes)
     for change in changes:
-        if change.deleted is None or change.time_ns != deleted_at_ns or change.deleted[2] != ticks:
+        if change.status != StreamStatus.DELETED or change.interval is None:
+            continue
+        if (change.time_ns, change.ticks) != (deleted_at_ns, ticks):
             continue
         if change in effective:
             write_undeleted(change)
             effective.remove(change)
-        others = [Interval(*other.deleted[:2]) for other in effective if other.deleted is not None]
+        others = [other.interval for other in effective if other.interval is not None]
         before = index.coverage([stream[0]], [stream[1]])
-        _replace_rows(index, before, undeleted_rows(Interval(*change.deleted[:2]), others, before))
+        _replace_rows(index, before, undeleted_rows(change.interval, others, before))
 
 
 def _replace_rows(

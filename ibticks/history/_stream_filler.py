@@ -167,8 +167,8 @@ class StreamFiller:
         known = self._index.coverage([self._stream[0]], [self._stream[1]], start_ns, end_ns)
         self._rows.update({row.start_ns: row for row in known})
         for change in sorted(changes, key=lambda change: change.time_ns):
-            if change.filled is not None:
-                self._put_rows(*change.filled)
+            if change.interval is not None and change.status == StreamStatus.BACKFILLED:
+                self._put_rows(*change.interval, change.ticks)
         return missing_intervals(self._rows.values(), start_ns, end_ns)
 
     def seconds_of(self, start_ns: int, end_ns: int) -> tuple[int, int]:

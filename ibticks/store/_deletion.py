@@ -372,8 +372,8 @@ def undo_deletion(
     stream = StreamKey(writer.contract_id, writer.tick_type)
 
     def write_undeleted(deletion: StatusChange) -> None:
-        assert deletion.deleted is not None
-        first_ns, until_ns, _ = deletion.deleted
+        assert deletion.interval is not None
+        first_ns, until_ns = deletion.interval
         about = {"start_ns": first_ns, "end_ns": until_ns, "ticks": ticks}
         about["deleted_at_ns"] = deleted_at_ns
         run, now_ns = deletion.run, time.time_ns()

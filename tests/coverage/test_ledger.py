@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ibticks._types import Interval
 from ibticks.config import HOUR_NS
 from ibticks.coverage import (
     STATE_OF_STATUS,
@@ -298,7 +299,7 @@ def test_a_message_with_coverage() -> None:
         "metadata": {"run": "a", "start_ns": 5, "end_ns": 9, "ticks": 2, "code": True},
     }
     assert StatusChange.parse(T0, message) == StatusChange(
-        T0, StreamStatus.BACKFILLED, "a", stream_id="s", filled=(5, 9, 2)
+        T0, StreamStatus.BACKFILLED, "a", stream_id="s", interval=Interval(5, 9), ticks=2
     )
 
 

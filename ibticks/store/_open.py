@@ -80,7 +80,7 @@ def open_store(
     IndexMismatchError
         If the database is the index of another store.
     InputError
-        If ``columns`` is another word.
+        If ``cache`` is not a number of bytes, or ``columns`` is another word.
 
     Examples
     --------
@@ -91,6 +91,7 @@ def open_store(
     """
     path = expand_home(root).resolve()
     dsn = dsn or dsn_from_environment()
+    _check_cache(cache)
     setting = _check_columns(columns or os.environ.get("IBTICKS_COLUMNS") or "auto")
     store_id = identify(path, create=create, dsn=dsn)
     from ibticks.coverage import end_abandoned_intervals
@@ -122,6 +123,11 @@ def open_store(
         store.index.close()
         raise
     return store
+
+
+def _check_cache(cache: object) -> None:
+    if not isinstance(cache, int) or isinstance(cache, bool) or cache < 0:
+        raise InputError(f"cache={cache!r}: give a whole number of bytes, or 0 for no cache")
 
 
 def _check_columns(columns: str) -> ColumnsSetting:

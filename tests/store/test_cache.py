@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
 
 import ibticks as ibt
+from ibticks import errors
 from ibticks.sample import sample
 
 if TYPE_CHECKING:
@@ -49,6 +50,13 @@ def test_no_cache(tmp_path: Path, database: str, reads: Reads) -> None:
             reads.clear()
             store.select(IBM, "all_last").to_polars()
             assert reads.bytes > 1_000_000
+
+
+@pytest.mark.parametrize("size", ["0", None, 1.5, -1, True])
+def test_another_size_is_refused(tmp_path: Path, size: Any) -> None:
+    with pytest.raises(errors.InputError, match=r"cache=.*: give a whole number of bytes"):
+        ibt.open(tmp_path / "new", cache=size)
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("columns", [None, ["price"], ["timestamp", "price"]])

@@ -13,6 +13,7 @@
      │   ├─ NoSessionError (LookupError)    the market did not trade that day
      │   ├─ UnknownContractError (LookupError)
      │   ├─ AmbiguousContractError (LookupError)
+     │   ├─ LostPositionError               files that a stream was at are gone
      │   ├─ ProtocolError                   a v2 JSON message that is not one
      │   └─ ConfigError                     settings of a capture that cannot be used
      ├─ FormatError (ValueError)            bytes that are not what they should be
@@ -58,6 +59,7 @@ __all__ = [
     "IndexUnavailableError",
     "IndexVersionError",
     "InputError",
+    "LostPositionError",
     "MisplacedFileError",
     "MissingExtraError",
     "NaiveDatetimeError",
@@ -158,6 +160,10 @@ class UnknownContractError(InputError, LookupError):
 
 class AmbiguousContractError(InputError, LookupError):
     """Several contracts of the store have that symbol."""
+
+
+class LostPositionError(InputError):
+    """A position whose files are gone or were replaced; ``context`` has the first that is left."""
 
 
 class ProtocolError(InputError):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ibticks.live._buffer import Buffer, BufferCache, BufferStats, resolve_buffer
     from ibticks.live._follower import LiveOptions, Policy
     from ibticks.live._live import Live
+    from ibticks.live._tail import LostPosition, next_position
 
 __all__ = [
     "Batch",
@@ -34,7 +35,9 @@ __all__ = [
     "BufferStats",
     "Live",
     "LiveOptions",
+    "LostPosition",
     "Policy",
+    "next_position",
     "resolve_buffer",
 ]
 

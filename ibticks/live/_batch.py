@@ -10,7 +10,7 @@ import numpy as np
 
 from ibticks.config import TIME_MIN
 from ibticks.format import Decoder, decode_message
-from ibticks.live._stream_files import Cursor, cursor_check
+from ibticks.live._stream_files import Cursor, cursor_check, format_cursor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -164,6 +164,24 @@ class Batch:
         """Yield the ticks as v2 JSON messages by time, each stream in file order."""
         for number, tick in zip(*(places.tolist() for places in self.tick_order()), strict=True):
             yield decode_message(self.slices[number].payload(tick))
+
+    def positions(self, before: str) -> list[str]:
+        """Return the resume token after each tick, in the order of :meth:`messages`.
+
+        Parameters
+        ----------
+        before : str
+            Resume token before the batch.
+        """
+        tokens = []
+        additions: dict[FileKey, str] = {}
+        for number, place in zip(*(places.tolist() for places in self.tick_order()), strict=True):
+            frames, start = self.slices[number].frames, self.slices[number].start
+            additions[frames.key] = format_cursor(
+                frames.key, frames.cursor_after(start + place + 1)
+            )
+            tokens.append(before + "".join(additions.values()))
+        return tokens
 
     def tick_order(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return the slice number and the place in it of each tick, by merge key."""

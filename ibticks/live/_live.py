@@ -13,10 +13,13 @@ from ibticks.live._batch import Batch
 from ibticks.live._feed_status import FeedStatus
 from ibticks.live._follower import LiveOptions
 from ibticks.live._reader import Batches, CallbackThread, LiveReader, Messages
+from ibticks.live._stream_files import Cursor, format_position, parse_position, shorten_position
 from ibticks.schema import check_columns
+from ibticks.storage import floor_hour
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from datetime import timedelta
     from pathlib import Path
     from typing import Self
 
@@ -173,6 +176,15 @@ class Live:
 
     # -- in the background -------------------------------------------------------------------------
 
+    def drain(self) -> list[Batch]:
+        """Return the ticks that came since the last read; it does not wait.
+
+        Ticks are not held for earlier ones of other streams: the position is then where the files
+        end.
+        """
+        self._add_consumer()
+        return list(self._reader.take_all())
+
     def on_batch(self, callback: Callable[[Batch], object]) -> Callable[[Batch], object]:
         """Call a function with each batch, once the stream has been started.
 
@@ -228,6 +240,36 @@ class Live:
         Every tick that was delivered is before it, and no other.
         """
         return self._reader.position
+
+    def short_position(self, span: str | timedelta = "2h") -> str:
+        """Return a resume token without the files that are long behind.
+
+        It stays short, however long the buffer was. What is written later into hours that begin
+        earlier than ``span`` before the latest one is not read by a stream that resumes there.
+
+        Parameters
+        ----------
+        span : str or timedelta
+        """
+        from ibticks.calendar import parse_duration
+
+        position = parse_position(self.position)
+        return format_position(shorten_position(position, parse_duration(span)))
+
+    def is_level_with(self, other: Live) -> bool:
+        """Return whether two streams have delivered the same ticks of the files they both read."""
+        mine, others = (parse_position(live.position) for live in (self, other))
+        since_ns = floor_hour(max(mine.start_ns, others.start_ns))
+        keys = {key for key in (*mine.cursors, *others.cursors) if key.hour_ns >= since_ns}
+        start = Cursor()
+        return all(
+            mine.cursors.get(key, start).offset == others.cursors.get(key, start).offset
+            for key in keys
+        )
+
+    def count_unread_buffer(self) -> int:
+        """Count the ticks of the buffer that are still to come."""
+        return self._reader.count_buffer()
 
     @property
     def historical(self) -> bool:

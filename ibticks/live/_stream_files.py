@@ -36,12 +36,15 @@ __all__ = [
     "FileBody",
     "FileVersion",
     "Position",
+    "changed_files",
     "cursor_check",
     "file_version",
+    "format_cursor",
     "format_position",
     "list_day_files",
     "list_day_folders",
     "parse_position",
+    "shorten_position",
 ]
 
 _CHECKSUM_CHUNK_BYTES: Final = 4 << 20
@@ -119,6 +122,89 @@ def format_position(position: Position) -> str:
     return base64.urlsafe_b64encode(zlib.compress(text.encode(), 9)).rstrip(b"=").decode()
 
 
+def format_cursor(key: FileKey, cursor: Cursor) -> str:
+    """Return a cursor as an addition to a resume token, in place of the one that the token has.
+
+    Examples
+    --------
+    >>> streams = (StreamKey(8314, "last"),)
+    >>> key = FileKey(8314, "last", HOUR_NS)
+    >>> position = Position(7, {key: Cursor(90, 1, 5)}, streams)
+    >>> token = format_position(position) + format_cursor(key, Cursor(180, 2, 6))
+    >>> parse_position(token).cursors[key]
+    Cursor(offset=180, frames=2, check=6)
+    """
+    hour = key.hour_ns // HOUR_NS
+    return (
+        f".{key.contract_id}~{key.tick_type}~{hour}~{key.suffix}~{cursor.offset}~{cursor.frames}"
+        f"~{cursor.check}"
+    )
+
+
+def shorten_position(position: Position, span_ns: int) -> Position:
+    """Return a position without the files that are long behind its latest one.
+
+    What is written into those files later is not read by a reader that resumes there.
+
+    Parameters
+    ----------
+    position : Position
+        Every file before its latest one has been read.
+    span_ns : int
+        Files of hours that begin earlier than this before the latest hour are left out,
+        nanoseconds.
+
+    Examples
+    --------
+    >>> files = [FileKey(8314, "last", hour * HOUR_NS) for hour in (1, 8, 9)]
+    >>> position = Position(0, dict.fromkeys(files, Cursor(90, 1, 5)), (StreamKey(8314, "last"),))
+    >>> short = shorten_position(position, 2 * HOUR_NS)
+    >>> len(short.cursors), short.start_ns // HOUR_NS
+    (2, 7)
+    """
+    if not position.cursors:
+        return position
+    start_ns = max(key.hour_ns for key in position.cursors) - span_ns
+    cursors = {key: cursor for key, cursor in position.cursors.items() if key.hour_ns >= start_ns}
+    return position._replace(start_ns=max(position.start_ns, start_ns), cursors=cursors)
+
+
+def changed_files(root: Path, position: Position) -> list[FileKey]:
+    """Return the files of a position that are gone, or are not those that were read.
+
+    Parameters
+    ----------
+    root : Path
+        The store.
+    position : Position
+
+    Raises
+    ------
+    StorageError
+        If the operating system refuses.
+    """
+    return [
+        key for key, cursor in sorted(position.cursors.items()) if not _is_same(root, key, cursor)
+    ]
+
+
+def _is_same(root: Path, key: FileKey, cursor: Cursor) -> bool:
+    try:
+        body = FileBody(root / key.path)
+    except CorruptFileError:
+        return False
+    except StorageError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return not cursor.offset
+        raise
+    try:
+        return body.matches(cursor)
+    except CorruptFileError:
+        return False
+    finally:
+        body.close()
+
+
 def parse_position(token: str) -> Position:
     """Parse a resume token.
 
@@ -128,6 +214,7 @@ def parse_position(token: str) -> Position:
         If the text is not a resume token, or one of another version.
     """
     try:
+        token, *additions = token.split(".")
         packed = base64.urlsafe_b64decode(token.encode() + b"=" * (-len(token) % 4))
         unpacker = zlib.decompressobj()
         text = unpacker.decompress(packed, _MAX_TOKEN_BYTES)
@@ -143,6 +230,13 @@ def parse_position(token: str) -> Position:
             for stream, (_, _, files) in zip(streams, entries, strict=True)
             for hour, part, offset, frames, check in files
         }
+        for addition in additions:
+            contract_id, tick_type, hour, part, *numbers = addition.split("~")
+            # The stream has to be one of the position.
+            stream = streams[streams.index(StreamKey(int(contract_id), tick_type))]
+            key = _file_key(stream, int(hour), part)
+            offset, frames, check = map(int, numbers)
+            cursors[key] = Cursor(offset, frames, check)
         position = Position(int(start_ns), cursors, streams)
     except (
         AttributeError,
@@ -310,6 +404,22 @@ class FileBody:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+    def matches(self, cursor: Cursor) -> bool:
+        """Return whether the bytes before a cursor are those that were read.
+
+        Raises
+        ------
+        CorruptFileError
+            At a damaged block.
+        StorageError
+            If the operating system refuses.
+        """
+        size = min(CURSOR_CHECK_BYTES, cursor.offset)
+        if not size:
+            return True
+        before = self.read(cursor.offset - size, size)[:size]
+        return len(before) == size and cursor_check(before) == cursor.check
 
     def check(self) -> None:
         """Compare a sealed file with its checksum.

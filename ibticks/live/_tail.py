@@ -7,7 +7,8 @@ import warnings
 from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ibticks._types import StreamKey
+from ibticks._types import Interval, StreamKey
+from ibticks.config import HOUR_NS
 from ibticks.errors import CorruptDataWarning, CorruptFileError, StorageError
 from ibticks.format import MAX_FRAME_BYTES, TORN, count_frames, find_payloads
 from ibticks.live._batch import FrameBatch
@@ -16,10 +17,13 @@ from ibticks.live._stream_files import (
     Cursor,
     FileBody,
     FileVersion,
+    changed_files,
     cursor_check,
     file_version,
+    format_position,
     list_day_files,
     list_day_folders,
+    parse_position,
 )
 from ibticks.storage import FileKey, floor_hour
 
@@ -30,7 +34,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["Tail"]
+__all__ = ["LostPosition", "Tail", "next_position"]
 
 _log = logging.getLogger(__name__)
 _CHUNK_BYTES: Final = 1 << 20
@@ -315,7 +319,7 @@ class Tail:
             return None  # it was read before it was compressed
         if header.sealed and not cursor.offset:
             body.check()
-        if not self._matches(body, cursor):
+        if not body.matches(cursor):
             self._step_back(file, body)
         if file.snapshot is not None and file.limit is None:
             is_same = body.inode == file.snapshot.inode and header.compression == "none"
@@ -371,19 +375,10 @@ class Tail:
             file.at_end = False
         return FrameBatch(file.key, raw, base, *payloads, end)
 
-    @staticmethod
-    def _matches(body: FileBody, cursor: Cursor) -> bool:
-        """Return whether the bytes before a cursor are those that were read."""
-        size = min(CURSOR_CHECK_BYTES, cursor.offset)
-        if not size:
-            return True
-        before = body.read(cursor.offset - size, size)[:size]
-        return len(before) == size and cursor_check(before) == cursor.check
-
     def _step_back(self, file: _FollowedFile, body: FileBody) -> None:
         """Move the cursor back to the last place where the file is unchanged, or to its start."""
         earlier = file.earlier_cursors
-        while earlier and not self._matches(body, earlier[-1]):
+        while earlier and not body.matches(earlier[-1]):
             earlier.pop()
         self.intact = False
         last, file.cursor = file.cursor, earlier.pop() if earlier else Cursor()
@@ -407,3 +402,54 @@ class Tail:
             CorruptDataWarning,
             stacklevel=2,
         )
+
+
+class LostPosition(NamedTuple):
+    """Files of a position that are gone or were replaced, and the position after them.
+
+    Attributes
+    ----------
+    files : tuple of FileKey
+    interval : Interval
+        The hours of these files, UTC nanoseconds.
+    position : str
+        Resume token with the same cursors in all other files, after what the replaced ones hold
+        now.
+    """
+
+    files: tuple[FileKey, ...]
+    interval: Interval
+    position: str
+
+
+def next_position(root: Path, resume: str) -> LostPosition | None:
+    """Return what a position has lost, and from where a stream can go on; None if nothing.
+
+    Parameters
+    ----------
+    root : Path
+        The store.
+    resume : str
+        Resume token.
+
+    Raises
+    ------
+    InputError
+        If it is not a resume token.
+    StorageError
+        If the operating system refuses.
+    """
+    position = parse_position(resume)
+    lost = tuple(changed_files(root, position))
+    if not lost:
+        return None
+    cursors = {key: cursor for key, cursor in position.cursors.items() if key not in lost}
+    for stream in {StreamKey(key.contract_id, key.tick_type) for key in lost}:
+        tail = Tail(root, *stream, position.start_ns)
+        tail.skip_to_end()
+        present = tail.cursors()
+        tail.close()
+        cursors |= {key: present[key] for key in lost if key in present}
+    hours = [key.hour_ns for key in lost]
+    interval = Interval(min(hours), max(hours) + HOUR_NS)
+    return LostPosition(lost, interval, format_position(position._replace(cursors=cursors)))

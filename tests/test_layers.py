@@ -53,6 +53,7 @@ HOMES = {
     "platformdirs": {"index"},
     "polars": {"accessors", "analysis", "frames", "service", "tables", "testing", "widgets"},
     "psycopg": {"index"},
+    "pydantic": {"service"},
     "pyarrow": {"accessors", "columns", "frames", "tables"},
     "pytest": {"testing"},
     "pytz": {"calendar"},

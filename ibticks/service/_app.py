@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any, Final
 from fastapi import FastAPI
 
 from ibticks._version import __version__
+from ibticks.service._broadcast import Broadcaster
 from ibticks.service._errors import add_error_handlers
 from ibticks.service._historical import router as historical
 from ibticks.service._hosts import LOOPBACK_HOSTS, HostCheck
+from ibticks.service._sockets import router as sockets
 from ibticks.service._status import router as status
+from ibticks.service._streams import router as streams
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -141,12 +144,15 @@ def create_app(store: Store, *, hosts: Collection[str] = LOOPBACK_HOSTS) -> Fast
     >>> import ibticks as ibt
     >>> with ibt.open(tempfile.mkdtemp()) as store:
     ...     app = create_app(store)
-    >>> sorted(app.openapi()["paths"])[-1]
-    '/v2/info'
+    >>> "/v2/stream/{contract_id}/with-buffer" in app.openapi()["paths"]
+    True
     """
     app = _App(title="ibticks", version=__version__, description=_DESCRIPTION)
     app.state.store = store
+    app.state.broadcaster = Broadcaster(store)
     app.include_router(historical)
+    app.include_router(streams)
+    app.include_router(sockets)
     app.include_router(status)
     add_error_handlers(app)
     app.add_middleware(HostCheck, hosts=hosts)

@@ -7,15 +7,18 @@ import logging
 import secrets
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from fastapi.exceptions import RequestValidationError
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.websockets import WebSocket, WebSocketState
 
 from ibticks.calendar import format_ns, now_ns
 from ibticks.errors import (
     AmbiguousContractError,
     IndexUnavailableError,
     InputError,
+    LostPositionError,
     NoSessionError,
     TickError,
     UnknownContractError,
@@ -26,9 +29,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fastapi import FastAPI
-    from starlette.requests import Request
+    from starlette.requests import HTTPConnection
 
-__all__ = ["ERROR_RESPONSES", "ErrorKind", "add_error_handlers", "error_response", "explain_error"]
+__all__ = [
+    "ERROR_RESPONSES",
+    "ErrorKind",
+    "add_error_handlers",
+    "error_data",
+    "error_response",
+    "explain_error",
+    "refuse_socket",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +52,7 @@ class ErrorKind(NamedTuple):
     recoverable: bool = False
 
 
+_CLOSE_CODES: Final = 4000
 _INTERNAL: Final = ErrorKind(500, "INTERNAL_ERROR")
 _INVALID: Final = ErrorKind(400, "INVALID_REQUEST")
 # The first class that fits counts.
@@ -49,6 +61,7 @@ _KINDS: Final[tuple[tuple[type[TickError], ErrorKind], ...]] = (
     (AmbiguousContractError, ErrorKind(400, "CONTRACT_AMBIGUOUS")),
     (NoSessionError, ErrorKind(404, "SESSION_NOT_FOUND")),
     (UnknownTickTypeError, ErrorKind(400, "INVALID_TICK_TYPE")),
+    (LostPositionError, ErrorKind(409, "POSITION_LOST", recoverable=True)),
     (InputError, _INVALID),
     (IndexUnavailableError, ErrorKind(503, "CONNECTION_ERROR", recoverable=True)),
     (TickError, _INTERNAL),
@@ -135,27 +148,48 @@ def error_response(
     request: Request, kind: ErrorKind, message: str, details: Mapping[str, Any]
 ) -> Response:
     """Return the response of an error: one v2 message as JSON."""
-    body = {
-        "type": "error",
-        "stream_id": _stream_id(request),
-        "timestamp": format_ns(now_ns()),
-        "data": {
-            "code": kind.code,
-            "message": message,
-            "recoverable": kind.recoverable,
-            "details": dict(details),
-        },
-    }
-    text = json.dumps(body, default=str)  # dates and sessions
+    text = _error_text(request, kind, message, details)
     return Response(text, kind.status, {"Cache-Control": "no-store"}, "application/json")
 
 
-def _stream_id(request: Request) -> str:
+def _error_text(
+    connection: HTTPConnection, kind: ErrorKind, message: str, details: Mapping[str, Any]
+) -> str:
+    body = {
+        "type": "error",
+        "stream_id": _stream_id(connection),
+        "timestamp": format_ns(now_ns()),
+        "data": error_data(kind, message, details),
+    }
+    return json.dumps(body, default=str)  # dates and sessions
+
+
+def error_data(kind: ErrorKind, message: str, details: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the ``data`` of a v2 error message."""
+    return {
+        "code": kind.code,
+        "message": message,
+        "recoverable": kind.recoverable,
+        "details": dict(details),
+    }
+
+
+async def refuse_socket(
+    socket: WebSocket, kind: ErrorKind, message: str, details: Mapping[str, Any]
+) -> None:
+    """Send an error over a WebSocket and close it, with 4000 and the HTTP status as the code."""
+    if socket.application_state is WebSocketState.CONNECTING:
+        await socket.accept()
+    await socket.send_text(_error_text(socket, kind, message, details))
+    await socket.close(_CLOSE_CODES + kind.status)
+
+
+def _stream_id(connection: HTTPConnection) -> str:
     """Return contract and tick type of a request as it gives them, in the form of a stream id."""
-    contract = request.path_params.get("contract_id")
+    contract = connection.path_params.get("contract_id")
     if contract is None:
         return ""
-    query = request.query_params
+    query = connection.query_params
     tick_types = query.get("tick_type") or query.get("tick_types") or "bid_ask"
     return f"{contract}_{'multi' if ',' in tick_types else tick_types}"
 
@@ -163,11 +197,15 @@ def _stream_id(request: Request) -> str:
 def add_error_handlers(app: FastAPI) -> None:
     """Answer every error of an application with a v2 error message."""
 
-    async def on_error(request: Request, error: Exception) -> Response:
+    async def on_error(request: HTTPConnection, error: Exception) -> Response | None:
+        if isinstance(request, WebSocket):
+            await refuse_socket(request, *explain_error(error))
+            return None
+        assert isinstance(request, Request)
         return error_response(request, *explain_error(error))
 
-    async def on_invalid(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
+    async def on_invalid(request: HTTPConnection, error: Exception) -> Response | None:
+        assert isinstance(error, RequestValidationError | WebSocketRequestValidationError)
         problems = error.errors()
         message = "; ".join(
             f"{problem['loc'][-1]}={problem.get('input')!r}: {problem['msg']}"
@@ -176,6 +214,10 @@ def add_error_handlers(app: FastAPI) -> None:
             for problem in problems
         )
         names = [str(problem["loc"][-1]) for problem in problems]
+        if isinstance(request, WebSocket):
+            await refuse_socket(request, _INVALID, message, {"parameters": names})
+            return None
+        assert isinstance(request, Request)
         return error_response(request, _INVALID, message, {"parameters": names})
 
     async def on_http_error(request: Request, error: Exception) -> Response:
@@ -186,7 +228,8 @@ def add_error_handlers(app: FastAPI) -> None:
         response.headers.update(error.headers or {})
         return response
 
-    app.add_exception_handler(TickError, on_error)
-    app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_exception_handler(TickError, on_error)  # type: ignore[arg-type]
+    app.add_exception_handler(RequestValidationError, on_invalid)  # type: ignore[arg-type]
+    app.add_exception_handler(WebSocketRequestValidationError, on_invalid)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, on_http_error)
-    app.add_exception_handler(Exception, on_error)
+    app.add_exception_handler(Exception, on_error)  # type: ignore[arg-type]

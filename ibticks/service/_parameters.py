@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
-from fastapi import Depends, Path, Query, Request
+from fastapi import Depends, Path, Query
+from starlette.requests import HTTPConnection  # noqa: TC002 - FastAPI reads annotations
 
 from ibticks.calendar import TimeLike, now_ns, to_ns
 from ibticks.errors import InputError, TimeRangeError
@@ -58,8 +59,8 @@ Now: TypeAlias = Annotated[
 ]
 
 
-def _open_store(request: Request) -> Store:
-    store = request.app.state.store
+def _open_store(connection: HTTPConnection) -> Store:
+    store = connection.app.state.store
     assert isinstance(store, Store)
     return store
 

@@ -88,12 +88,15 @@ class Service:
         self.port: Final[int | None] = self._socket.getsockname()[1] if self._path is None else None
         name = f"[{host}]" if ":" in host else host
         self.url: Final = "http://localhost" if self.port is None else f"http://{name}:{self.port}"
+        app = create_app(store)
+        self._broadcaster: Final = app.state.broadcaster
         config = uvicorn.Config(
-            create_app(store),
+            app,
             log_config=None,  # loggers are those of the process
             access_log=False,
             lifespan="off",
-            ws="none",
+            ws="websockets-sansio",
+            ws_per_message_deflate=False,
             server_header=False,
             timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
         )
@@ -109,7 +112,8 @@ class Service:
         return self._thread.is_alive()
 
     def close(self) -> None:
-        """End the service; responses under way have some seconds to complete."""
+        """End the service: streams are completed, other responses have some seconds."""
+        self._broadcaster.close()
         self._server.should_exit = True
         self._thread.join()
         self._socket.close()

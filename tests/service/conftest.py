@@ -10,6 +10,8 @@ import pytest
 from ibticks.format import decode_message
 from ibticks.service import Service
 
+from .feed import Feed
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -26,6 +28,21 @@ def read_frames(body: bytes) -> list[dict[str, Any]]:
         messages.append(decode_message(body[4 : 4 + size]))
         body = body[4 + size :]
     return messages
+
+
+@pytest.fixture
+def feed(store: Store) -> Iterator[Feed]:
+    """A feed into an empty store."""
+    opened = Feed(store)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def live_service(store: Store, feed: Feed) -> Iterator[Service]:
+    """A service of the store that the feed writes to."""
+    with Service(store, port=0) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")

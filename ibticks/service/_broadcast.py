@@ -1,0 +1,551 @@
+"""Live ticks for many clients: each tick is read and encoded once.
+
+A :class:`Channel` follows the files of some streams and holds the latest encoded ticks in a ring. A
+:class:`Subscription` first reads the files by itself, up to the tick that the channel is at, and
+is a cursor into the ring from there on. One that falls behind the ring reads the files again from
+its position: a slow client costs no memory and loses nothing.
+
+All of it runs in the event loop of the service, so that a channel and a subscription stand still
+while they are compared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections import deque
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+import anyio
+from starlette.concurrency import run_in_threadpool
+
+from ibticks.calendar import format_ns, now_ns
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+
+    from ibticks.live import Batch, Live
+    from ibticks.store import Store
+
+__all__ = ["Broadcaster", "Chunk", "Notice", "StreamPolicy", "Subscription"]
+
+_log = logging.getLogger(__name__)
+
+StreamPolicy: TypeAlias = Literal["wait", "latest"]
+"""Whether a slow client gets every tick, or the latest ones and the number of those it misses."""
+
+_RING_BYTES: Final = 8 << 20
+_CHUNK_SECONDS: Final = 0.01
+_JOIN_ATTEMPTS: Final = 8
+_MAX_PENDING_TICKS: Final = 2_000
+_RETRY_SECONDS: Final = 0.02
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive ticks as v2 messages, with the position after each.
+
+    Attributes
+    ----------
+    messages : list of str
+        JSON objects.
+    positions : list of str
+        Resume tokens.
+    first_ns, last_ns : int
+        Times of the first and the last tick, UTC nanoseconds.
+    historical : bool
+        Whether the ticks are of a buffer.
+    """
+
+    messages: list[str]
+    positions: list[str]
+    first_ns: int
+    last_ns: int
+    historical: bool = False
+
+    def __len__(self) -> int:
+        return len(self.messages)
+
+    @cached_property
+    def events(self) -> bytes:
+        """The ticks as server-sent events."""
+        pairs = zip(self.positions, self.messages, strict=True)
+        return "".join([f"id: {place}\ndata: {text}\n\n" for place, text in pairs]).encode()
+
+    def first(self, ticks: int) -> Chunk:
+        """Return the first ticks as another chunk."""
+        return replace(self, messages=self.messages[:ticks], positions=self.positions[:ticks])
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A message that is no tick, or None for a heartbeat, with the position of the stream."""
+
+    message: dict[str, Any] | None
+    position: str
+
+
+def encode_batch(batch: Batch, before: str, buffer_index: int | None = None) -> Chunk:
+    """Encode the ticks of a batch.
+
+    Parameters
+    ----------
+    batch : Batch
+    before : str
+        Resume token before the batch.
+    buffer_index : int, optional
+        Place of the first tick in the buffer, for ticks of one.
+    """
+    messages = []
+    for number, message in enumerate(batch.messages()):
+        # Ticks that were imported may have no stream id.
+        message["stream_id"] = message["stream_id"] or "{contract_id}_{tick_type}".format_map(
+            message["data"]
+        )
+        metadata = message.pop("metadata", {}) | {"historical": batch.historical}
+        if batch.historical and buffer_index is not None:
+            metadata["buffer_index"] = buffer_index + number
+        message["metadata"] = metadata
+        messages.append(json.dumps(message, separators=(",", ":")))
+    numbers, places = batch.tick_order()
+    first, last = (
+        int(batch.slices[numbers[at]].frames.times[batch.slices[numbers[at]].start + places[at]])
+        for at in (0, -1)
+    )
+    return Chunk(messages, batch.positions(before), first, last, batch.historical)
+
+
+class Channel:
+    """The latest ticks of some streams, encoded, for any number of subscriptions.
+
+    Parameters
+    ----------
+    live : Live
+        Without a buffer; the channel closes it.
+
+    Attributes
+    ----------
+    live : Live
+    clients : int
+        Number of subscriptions.
+    error : Exception or None
+        Why reading has ended.
+    closing : bool
+        Whether every stream is to be completed.
+    """
+
+    def __init__(self, live: Live) -> None:
+        self.live: Final = live
+        self.clients = 0
+        self.error: Exception | None = None
+        self.closing = False
+        self._batches: Final = live.batches("batch", every=_CHUNK_SECONDS)
+        self._position = live.short_position()
+        self._ring: deque[tuple[Chunk, int]] = deque()  # with the ticks before each
+        self._ring_bytes = 0
+        self._ticks = 0
+        self._first_number = 0
+        self._changed = asyncio.Event()
+        self._task: Final = asyncio.create_task(self._run())
+
+    @property
+    def position(self) -> str:
+        """Resume token after the latest tick of the ring."""
+        return self._position
+
+    @property
+    def first_number(self) -> int:
+        """Number of the oldest chunk of the ring."""
+        return self._first_number
+
+    @property
+    def next_number(self) -> int:
+        """Number of the chunk that comes next."""
+        return self._first_number + len(self._ring)
+
+    @property
+    def ticks(self) -> int:
+        """Number of ticks since the channel was opened."""
+        return self._ticks
+
+    def chunk(self, number: int) -> Chunk:
+        """Return a chunk of the ring."""
+        return self._ring[number - self._first_number][0]
+
+    def ticks_before(self, number: int) -> int:
+        """Return the number of ticks before a chunk of the ring."""
+        if number == self.next_number:
+            return self._ticks
+        return self._ring[number - self._first_number][1]
+
+    def drain(self) -> None:
+        """Read what the files have now into the ring."""
+        for batch in self.live.drain():
+            self._append(batch)
+        self._position = self.live.short_position()
+
+    async def wait(self, number: int, seconds: float) -> bool:
+        """Wait until a chunk is there, or reading has ended; False after some seconds without."""
+        end = time.monotonic() + seconds
+        while number >= self.next_number and self.error is None and not self.closing:
+            try:
+                await asyncio.wait_for(self._changed.wait(), end - time.monotonic())
+            except TimeoutError:
+                return False
+        return True
+
+    def end_streams(self) -> None:
+        """Complete the stream of every subscription."""
+        self.closing = True
+        self._wake()
+
+    async def close(self) -> None:
+        """End reading."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self.live.close()
+
+    async def _run(self) -> None:
+        try:
+            async for batch in self._batches:
+                self._append(batch)
+                self._position = self.live.short_position()
+        except Exception as error:
+            _log.exception("reading for the clients of %s failed", self.live.label)
+            self.error = error
+            self._wake()
+
+    def _append(self, batch: Batch) -> None:
+        chunk = encode_batch(batch, self._position)
+        self._position = chunk.positions[-1]
+        self._ring.append((chunk, self._ticks))
+        self._ticks += len(chunk)
+        self._ring_bytes += len(chunk.events)
+        while self._ring_bytes > _RING_BYTES and len(self._ring) > 1:
+            self._ring_bytes -= len(self._ring.popleft()[0].events)
+            self._first_number += 1
+        self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+class Broadcaster:
+    """The channels of a store: each is opened for its first client and closed after its last.
+
+    Parameters
+    ----------
+    store : Store
+
+    Attributes
+    ----------
+    closing : bool
+        Whether the service is to end: every stream is then completed.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store: Final = store
+        self._channels: dict[tuple[tuple[int, ...], tuple[str, ...]], Channel] = {}
+        self._opening: Final = asyncio.Lock()
+        self._subscriptions: set[Subscription] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.closing = False
+
+    def close(self) -> None:
+        """Complete every stream; any thread may call it."""
+        self.closing = True
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._end_streams)
+
+    def _end_streams(self) -> None:
+        for channel in self._channels.values():
+            channel.end_streams()
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return the streams that have clients."""
+        return [
+            {
+                "contract_ids": list(contract_ids),
+                "tick_types": list(tick_types),
+                "clients": channel.clients,
+                "ticks": channel.ticks,
+            }
+            for (contract_ids, tick_types), channel in self._channels.items()
+        ]
+
+    def describe_clients(self) -> list[dict[str, Any]]:
+        """Return the clients, each with its stream, its ticks and its state."""
+        return [subscription.describe() for subscription in self._subscriptions]
+
+    async def acquire(
+        self, contract_ids: Sequence[int], tick_types: Sequence[str]
+    ) -> tuple[tuple[tuple[int, ...], tuple[str, ...]], Channel]:
+        """Return the channel of some streams and its key; :meth:`release` gives it back."""
+        self._loop = asyncio.get_running_loop()
+        key = tuple(contract_ids), tuple(tick_types)
+        async with self._opening:
+            channel = self._channels.get(key)
+            if channel is None:
+                live = await run_in_threadpool(
+                    self._store.live, list(contract_ids), list(tick_types), markers=False
+                )
+                channel = self._channels[key] = Channel(live)
+            channel.clients += 1
+            return key, channel
+
+    async def release(self, key: tuple[tuple[int, ...], tuple[str, ...]]) -> None:
+        """Give a channel back."""
+        channel = self._channels[key]
+        channel.clients -= 1
+        if not channel.clients:
+            del self._channels[key]
+            await channel.close()
+
+    def add(self, subscription: Subscription) -> None:
+        """Count a client."""
+        self._subscriptions.add(subscription)
+
+    def remove(self, subscription: Subscription) -> None:
+        """Count a client no more."""
+        self._subscriptions.discard(subscription)
+
+
+class Subscription:
+    """The ticks of some streams for one client.
+
+    Parameters
+    ----------
+    broadcaster : Broadcaster
+    live : Live or None
+        The stream of this client, with its buffer or its position; None to begin with what comes.
+        The subscription closes it.
+    contract_ids, tick_types : sequence
+    store : Store
+    policy : {"wait", "latest"}
+    heartbeat : float
+        Seconds without a tick after which a heartbeat is yielded.
+    deadline : float, optional
+        Time of the monotonic clock at which waiting ends.
+    """
+
+    def __init__(
+        self,
+        broadcaster: Broadcaster,
+        live: Live | None,
+        contract_ids: Sequence[int],
+        tick_types: Sequence[str],
+        *,
+        store: Store,
+        policy: StreamPolicy = "wait",
+        heartbeat: float = 15.0,
+        deadline: float | None = None,
+    ) -> None:
+        self.stream_id: Final = _stream_id(contract_ids, tick_types)
+        self.ticks = 0
+        self._broadcaster: Final = broadcaster
+        self._live = live
+        self._contract_ids: Final = tuple(contract_ids)
+        self._tick_types: Final = tuple(tick_types)
+        self._store: Final = store
+        self._policy: Final = policy
+        self._heartbeat: Final = heartbeat
+        self._deadline: Final = deadline
+        self._position = "" if live is None else live.short_position()
+        self._last_ns: int | None = None
+        self._in_ring = False
+        self._number = -1  # of the next chunk of the ring
+        self._ring_ticks = 0  # of the channel, before that chunk
+
+    def close(self) -> None:
+        """Close the files of a stream that was never read."""
+        if self._live is not None:
+            self._live.close()
+
+    def describe(self) -> dict[str, Any]:
+        """Return the stream, the number of ticks and the state of this client."""
+        return {
+            "stream_id": self.stream_id,
+            "ticks": self.ticks,
+            "state": "live" if self._in_ring else "reading files",
+            "policy": self._policy,
+            "last_tick": None if self._last_ns is None else format_ns(self._last_ns),
+        }
+
+    def notice(self, kind: str, data: dict[str, Any]) -> Notice:
+        """Return a message about the stream."""
+        message = {
+            "type": kind,
+            "stream_id": self.stream_id,
+            "timestamp": format_ns(now_ns()),
+            "data": data,
+        }
+        return Notice(message, self._position)
+
+    async def items(self) -> AsyncGenerator[Chunk | Notice]:
+        """Iterate over the stream.
+
+        Yields
+        ------
+        Chunk or Notice
+            Ticks, notices and heartbeats, until the service ends.
+        """
+        self._broadcaster.add(self)
+        key = None
+        try:
+            key, channel = await self._broadcaster.acquire(self._contract_ids, self._tick_types)
+            if self._live is None:
+                channel.drain()
+                self._enter_ring(channel)
+                yield self._marker("live_start")
+            else:
+                async for item in self._read_buffer(self._live):
+                    yield item
+            while not self._broadcaster.closing:
+                async for item in self._next(channel):
+                    yield item
+        finally:
+            # A client that has left has cancelled this task; the files are closed all the same.
+            with anyio.CancelScope(shield=True):
+                self._broadcaster.remove(self)
+                self.close()
+                if key is not None:
+                    await self._broadcaster.release(key)
+
+    async def _next(self, channel: Channel) -> AsyncGenerator[Chunk | Notice]:
+        """Yield what comes next: a chunk of the ring, or what is needed to get there."""
+        is_behind = self._number < channel.first_number
+        is_latest = self._policy == "latest" and self._in_ring
+        if is_latest and (is_behind or channel.ticks - self._ring_ticks > _MAX_PENDING_TICKS):
+            yield self._skip(channel)
+        elif is_behind:
+            async for chunk in self._catch_up(channel):
+                yield chunk
+        elif channel.error is not None:
+            raise channel.error
+        elif self._number < channel.next_number:
+            chunk = channel.chunk(self._number)
+            self._number += 1
+            self._ring_ticks += len(chunk)
+            self._deliver(chunk)
+            yield chunk
+        elif not await channel.wait(self._number, self._seconds_to_wait()):
+            yield Notice(None, self._position)
+
+    def _enter_ring(self, channel: Channel) -> None:
+        """Go on with what comes into the ring from now on."""
+        self._number, self._ring_ticks = channel.next_number, channel.ticks
+        self._position = channel.position
+        self._in_ring = True
+
+    async def _read_buffer(self, live: Live) -> AsyncGenerator[Chunk | Notice]:
+        """Yield the ticks that were stored before the stream was opened, between markers."""
+        if live.historical:
+            count = await run_in_threadpool(live.count_unread_buffer)
+            yield self._marker("buffer_start", count)
+            batches, index = live.batches("batch"), 0
+            while True:
+                before = live.short_position()
+                batch = await run_in_threadpool(batches.poll)
+                if batch is None or not batch.historical:
+                    break
+                chunk = await run_in_threadpool(encode_batch, batch, before, index)
+                index += len(chunk)
+                self._deliver(chunk)
+                yield chunk
+            yield self._marker("buffer_complete", index)
+            yield self._marker("live_start")
+            if batch is not None:
+                chunk = await run_in_threadpool(encode_batch, batch, before)
+                self._deliver(chunk)
+                yield chunk
+        else:
+            yield self._marker("live_start")
+
+    async def _catch_up(self, channel: Channel) -> AsyncGenerator[Chunk | Notice]:
+        """Yield ticks of the files up to the last one of the channel."""
+        self._in_ring = False
+        if self._live is None:
+            self._live = await run_in_threadpool(
+                self._store.live,
+                list(self._contract_ids),
+                list(self._tick_types),
+                resume=self._position,
+                markers=False,
+            )
+        live = self._live
+        batches = live.batches("batch")
+        while True:
+            before = live.short_position()
+            batch = await run_in_threadpool(batches.poll)
+            if batch is not None:
+                chunk = await run_in_threadpool(encode_batch, batch, before)
+                self._deliver(chunk)
+                yield chunk
+                continue
+            # No other task runs before the cursor stands in the ring.
+            chunks, is_level = _join(channel, live)
+            for chunk in chunks:
+                self._deliver(chunk)
+            if is_level:
+                self._enter_ring(channel)
+                self._live = None
+                live.close()
+            for chunk in chunks:
+                yield chunk
+            if is_level:
+                return
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    def _skip(self, channel: Channel) -> Notice:
+        """Go on with the newest chunk; return a notice of the ticks before it."""
+        newest = channel.next_number - 1
+        dropped = channel.ticks_before(newest) - self._ring_ticks
+        start_ns, end_ns = self._last_ns, channel.chunk(newest).first_ns
+        self._number, self._ring_ticks = newest, channel.ticks_before(newest)
+        data = {
+            "status": "dropped",
+            "count": dropped,
+            "start": None if start_ns is None else format_ns(start_ns),
+            "end": format_ns(end_ns),
+        }
+        return self.notice("info", data)
+
+    def _deliver(self, chunk: Chunk) -> None:
+        self.ticks += len(chunk)
+        self._position, self._last_ns = chunk.positions[-1], chunk.last_ns
+
+    def _seconds_to_wait(self) -> float:
+        if self._deadline is None:
+            return self._heartbeat
+        return max(0.0, min(self._heartbeat, self._deadline - time.monotonic()))
+
+    def _marker(self, status: str, count: int | None = None) -> Notice:
+        data: dict[str, Any] = {"status": status}
+        if count is not None:
+            data["buffer_message_count"] = count
+        return self.notice("info", data)
+
+
+def _join(channel: Channel, live: Live) -> tuple[list[Chunk], bool]:
+    """Read a channel and a stream up to the same tick; return the ticks of the stream."""
+    chunks: list[Chunk] = []
+    before = live.short_position()
+    for _ in range(_JOIN_ATTEMPTS):
+        for batch in live.drain():
+            chunk = encode_batch(batch, before)
+            chunks.append(chunk)
+            before = chunk.positions[-1]
+        channel.drain()
+        if live.is_level_with(channel.live):
+            return chunks, True
+    return chunks, False
+
+
+def _stream_id(contract_ids: Sequence[int], tick_types: Sequence[str]) -> str:
+    contract = contract_ids[0] if len(contract_ids) == 1 else "multi"
+    return f"{contract}_{tick_types[0] if len(tick_types) == 1 else 'multi'}"

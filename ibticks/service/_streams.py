@@ -1,0 +1,324 @@
+"""Live ticks, with or without a buffer before them, and their routes as server-sent events."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
+
+from ibticks.capture import read_status
+from ibticks.errors import InputError, TickError
+from ibticks.service._broadcast import Broadcaster, Chunk, Notice, StreamPolicy, Subscription
+from ibticks.service._errors import ERROR_RESPONSES, error_data, explain_error
+from ibticks.service._parameters import (  # noqa: TC001 - FastAPI reads annotations
+    Contract,
+    HistoryTypes,
+    OpenStore,
+)
+from ibticks.service._resume import check_resume
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+
+    from starlette.types import Receive, Scope, Send
+
+    from ibticks.live import Live
+    from ibticks.store import Store
+
+__all__ = ["Stream", "StreamOptions", "router"]
+
+router: Final = APIRouter(tags=["streams"])
+
+_EVENTS: Final = "text/event-stream"
+_RETRY_MS: Final = 2_000
+_DEFAULT_HEARTBEAT_SECONDS: Final = 15.0
+_HEADERS: Final = {
+    "Cache-Control": "no-store, no-transform",
+    "X-Accel-Buffering": "no",
+}
+
+
+class StreamOptions(BaseModel):
+    """Options that every stream has, as parameters of a request."""
+
+    buffer_duration: Annotated[
+        str | None,
+        Query(
+            description="Stored ticks that come first: `1h`, `2h30m`, `today`, `since_open` and "
+            "the like. By default the buffer hours of a tracked contract, or `1h`.",
+            examples=["1h"],
+        ),
+    ] = None
+    buffer_period: Annotated[str | None, Query(description="The same as `buffer_duration`.")] = None
+    limit: Annotated[
+        int | None, Query(ge=1, le=2**53, description="Ticks after which the stream ends.")
+    ] = None
+    timeout: Annotated[
+        float | None, Query(gt=0, le=1e9, description="Seconds after which the stream ends.")
+    ] = None
+    resume: Annotated[
+        str | None, Query(description="Position after which to go on: the id of an event.")
+    ] = None
+    heartbeat: Annotated[
+        float,
+        Query(
+            ge=0.1,
+            le=3600,
+            description="Seconds without a tick after which a heartbeat is sent; a client that "
+            "hears nothing for twice as long should connect again.",
+        ),
+    ] = _DEFAULT_HEARTBEAT_SECONDS
+    policy: Annotated[
+        StreamPolicy,
+        Query(
+            description="For clients that read too slowly: `wait` sends every tick, `latest` goes "
+            "on with the latest and says how many were dropped, from when to when."
+        ),
+    ] = "wait"
+
+    @property
+    def buffer(self) -> str | None:
+        """Period of the buffer; None for that of the contract.
+
+        Raises
+        ------
+        InputError
+            If it is given twice.
+        """
+        if self.buffer_duration is not None and self.buffer_period is not None:
+            raise InputError("buffer_duration and buffer_period have one meaning: keep one of them")
+        return self.buffer_duration if self.buffer_period is None else self.buffer_period
+
+
+_Options = Annotated[StreamOptions, Depends()]
+
+
+class Stream:
+    """One stream for one client: its ticks until a limit, a timeout or the end of the service.
+
+    Parameters
+    ----------
+    broadcaster : Broadcaster
+    store : Store
+    contract_id : str or int
+        Contract id or symbol.
+    tick_types : sequence of str
+    options : StreamOptions
+    has_buffer : bool
+        Whether stored ticks come first.
+
+    Raises
+    ------
+    TickError
+        If the stream cannot be opened.
+    """
+
+    def __init__(
+        self,
+        broadcaster: Broadcaster,
+        store: Store,
+        contract_id: str | int,
+        tick_types: Sequence[str],
+        options: StreamOptions,
+        *,
+        has_buffer: bool,
+    ) -> None:
+        chosen = store.select(contract_id, tick_types, "1ns")
+        ids, types = chosen.contract_ids, chosen.tick_types
+        live: Live | None = None
+        period = options.buffer
+        if options.resume is not None:
+            check_resume(store, options.resume)
+            live = store.live(list(ids), list(types), resume=options.resume, markers=False)
+        elif has_buffer:
+            period = period or _buffer_period(store, ids[0])
+            live = store.live(list(ids), list(types), period, markers=False)
+        self._started = time.monotonic()
+        self._limit: Final = options.limit
+        self._deadline: Final = None if options.timeout is None else self._started + options.timeout
+        self.subscription: Final = Subscription(
+            broadcaster,
+            live,
+            ids,
+            types,
+            store=store,
+            policy=options.policy,
+            heartbeat=options.heartbeat,
+            deadline=self._deadline,
+        )
+
+    def close(self) -> None:
+        """Close a stream that was never read."""
+        self.subscription.close()
+
+    async def items(self) -> AsyncGenerator[Chunk | Notice]:
+        """Iterate over the stream.
+
+        Yields
+        ------
+        Chunk or Notice
+            Ticks, notices and heartbeats; at last a ``complete`` or an ``error``.
+        """
+        left = math.inf if self._limit is None else self._limit
+        reason = "service_closed"
+        async with aclosing(self.subscription.items()) as items:
+            try:
+                async for item in items:
+                    if isinstance(item, Chunk):
+                        chunk = item if len(item) <= left else item.first(int(left))
+                        left -= len(chunk)
+                        yield chunk
+                    else:
+                        yield item
+                    if left <= 0:
+                        reason = "limit"
+                        break
+                    if self._deadline is not None and time.monotonic() >= self._deadline:
+                        reason = "timeout"
+                        break
+            except TickError as error:
+                yield self.subscription.notice("error", error_data(*explain_error(error)))
+                return
+        ticks = self.subscription.ticks if self._limit is None else int(self._limit - left)
+        seconds = round(time.monotonic() - self._started, 3)
+        yield self.subscription.notice(
+            "complete", {"reason": reason, "total_ticks": ticks, "duration_seconds": seconds}
+        )
+
+
+def _buffer_period(store: Store, contract_id: int) -> str:
+    """Return the buffer of a contract: its buffer hours where it is tracked, or an hour."""
+    contracts = read_status(store.root)["status"]["contracts"]
+    hours = contracts.get(str(contract_id), {}).get("buffer_hours", 1)
+    return f"{hours}h"
+
+
+class _EventResponse(StreamingResponse):
+    """Server-sent events of a stream."""
+
+    media_type = _EVENTS
+
+    def __init__(self, stream: Stream) -> None:
+        super().__init__(self._events(stream), headers=_HEADERS)
+
+    @staticmethod
+    async def _events(stream: Stream) -> AsyncIterator[bytes]:
+        yield f"retry: {_RETRY_MS}\n\n".encode()
+        async with aclosing(stream.items()) as items:
+            async for item in items:
+                if isinstance(item, Chunk):
+                    yield item.events
+                elif item.message is None:
+                    yield b": heartbeat\n\n"
+                else:
+                    place = f"id: {item.position}\n" if item.position else ""
+                    yield f"{place}data: {json.dumps(item.message)}\n\n".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events, and close the stream when the client has left."""
+        async with aclosing(self.body_iterator):  # type: ignore[type-var]
+            await super().__call__(scope, receive, send)
+
+
+_EXAMPLE: Final = """\
+retry: 2000
+
+id: eJyLjjbUUTA0...
+data: {"type": "info", "stream_id": "8314_last", "data": {"status": "buffer_start", \
+"buffer_message_count": 1}}
+
+id: eJyLjjbUUTA0....8314~last~383633~~90~-1~5
+data: {"type":"tick","stream_id":"8314_last","timestamp":"2013-10-08T14:00:00.189000Z","data":\
+{"contract_id":8314,"tick_type":"last","price":180.63,"size":100.0},"metadata":\
+{"historical":true,"buffer_index":0}}
+
+"""
+_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    **ERROR_RESPONSES,
+    200: {
+        "description": "Server-sent events, each with its position as its id.",
+        "content": {_EVENTS: {"schema": {"type": "string"}, "example": _EXAMPLE}},
+    },
+    409: {
+        "description": "The position cannot be resumed from; `first_position` can.",
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorMessage"}}},
+    },
+}
+_LastEventId = Annotated[
+    str | None, Header(description="As `resume`; browsers send it when they connect again.")
+]
+
+
+@router.get(
+    "/v2/stream/{contract_id}/with-buffer", response_class=StreamingResponse, responses=_RESPONSES
+)
+@router.get(
+    "/v2/stream/{contract_id}/buffer", response_class=StreamingResponse, responses=_RESPONSES
+)
+async def stream_with_buffer(
+    request: Request,
+    store: OpenStore,
+    contract_id: Contract,
+    tick_types: HistoryTypes,
+    options: _Options,
+    last_event_id: _LastEventId = None,
+) -> StreamingResponse:
+    """Stream stored ticks, then live ones, without gap or duplicate."""
+    return await _respond(
+        request, store, contract_id, tick_types, options, last_event_id, has_buffer=True
+    )
+
+
+@router.get("/v2/stream/{contract_id}", response_class=StreamingResponse, responses=_RESPONSES)
+@router.get("/v2/stream/{contract_id}/live", response_class=StreamingResponse, responses=_RESPONSES)
+async def stream_live(
+    request: Request,
+    store: OpenStore,
+    contract_id: Contract,
+    tick_types: HistoryTypes,
+    options: _Options,
+    last_event_id: _LastEventId = None,
+) -> StreamingResponse:
+    """Stream the ticks that come from now on."""
+    return await _respond(
+        request, store, contract_id, tick_types, options, last_event_id, has_buffer=False
+    )
+
+
+async def _respond(
+    request: Request,
+    store: Store,
+    contract_id: str,
+    tick_types: Sequence[str],
+    options: StreamOptions,
+    last_event_id: str | None,
+    *,
+    has_buffer: bool,
+) -> StreamingResponse:
+    if last_event_id:
+        # What a browser has received last counts more than the address that it began with.
+        options.resume = last_event_id
+    stream = await run_in_threadpool(
+        Stream,
+        request.app.state.broadcaster,
+        store,
+        contract_id,
+        tick_types,
+        options,
+        has_buffer=has_buffer,
+    )
+    return _EventResponse(stream)
+
+
+@router.get("/stream/active", tags=["status"])
+def read_active(request: Request) -> dict[str, Any]:
+    """Return the streams that are read, and their clients."""
+    broadcaster: Broadcaster = request.app.state.broadcaster
+    return {"streams": broadcaster.describe(), "clients": broadcaster.describe_clients()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -144,14 +144,24 @@ class Buffer(Selection):
         return super().to_polars() if frame is None else frame
 
     def stats(self) -> BufferStats:
-        """Return how many ticks there are, from when to when, and how often they come."""
+        """Return how many ticks there are, from when to when, and how often they come.
+
+        A buffer that is too large for the cache is counted by the index: hours inside it are not
+        read.
+        """
         ((start_ns, end_ns),) = self.intervals
         counts = dict.fromkeys(_streams_of(self), 0)
-        ticks = self.with_columns("timestamp", "contract_id", "tick_type").to_polars()
-        for *stream, count in ticks.group_by("contract_id", "tick_type").len().rows():
+        narrow = replace(self, columns=("timestamp", "contract_id", "tick_type"))
+        ticks = None if self.strict else self.buffers.frame(narrow)
+        if ticks is None:
+            streams = self.describe()
+            times = [*streams["first_tick"].to_physical(), *streams["last_tick"].to_physical()]
+        else:
+            streams = ticks.group_by("contract_id", "tick_type").len("ticks")
+            times = ticks["timestamp"].to_physical()[[0, -1]].to_list() if ticks.height else []
+        for *stream, count in streams.select("contract_id", "tick_type", "ticks").rows():
             counts[StreamKey(*stream)] = count
-        times = ticks["timestamp"].to_physical()
-        first_ns, last_ns = (int(times[0]), int(times[-1])) if len(times) else (None, None)
+        first_ns, last_ns = min(times, default=None), max(times, default=None)
         return BufferStats(self.label, start_ns, end_ns, counts, first_ns, last_ns)
 
 

@@ -236,3 +236,13 @@ def test_empty_buffer_stats(store: ibt.Store) -> None:
     assert (figures["time_range"], figures["duration_available"]) == (None, "0:00:00")
     assert figures["rates"] == {"bid_ask": 0.0, "last": 0.0}
     assert "no tick" in stats._repr_html_()
+
+
+def test_stats_of_a_buffer_too_large_for_the_cache(
+    store: ibt.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached = store.buffer("IBM", TICK_TYPES, "2h", now=NOW - MINUTE).stats()
+    monkeypatch.setattr(buffer_module, "_MAX_CACHED_NS", 0)
+    assert store.buffer("IBM", TICK_TYPES, "2h", now=NOW - MINUTE).stats() == cached
+    empty = store.buffer("IBM", TICK_TYPES, "1h", now="2013-10-09T16:00Z").stats()
+    assert (empty.ticks, empty.first_ns) == (0, None)

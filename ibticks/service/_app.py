@@ -8,6 +8,8 @@ from fastapi import FastAPI
 
 from ibticks._version import __version__
 from ibticks.service._broadcast import Broadcaster
+from ibticks.service._buffer import SharedResults
+from ibticks.service._buffer import router as buffer
 from ibticks.service._errors import add_error_handlers
 from ibticks.service._historical import router as historical
 from ibticks.service._hosts import LOOPBACK_HOSTS, HostCheck
@@ -150,7 +152,9 @@ def create_app(store: Store, *, hosts: Collection[str] = LOOPBACK_HOSTS) -> Fast
     app = _App(title="ibticks", version=__version__, description=_DESCRIPTION)
     app.state.store = store
     app.state.broadcaster = Broadcaster(store)
+    app.state.buffer_figures = SharedResults()
     app.include_router(historical)
+    app.include_router(buffer)
     app.include_router(streams)
     app.include_router(sockets)
     app.include_router(status)

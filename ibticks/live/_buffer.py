@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import threading
 from collections import OrderedDict
@@ -163,6 +164,10 @@ class Buffer(Selection):
             counts[StreamKey(*stream)] = count
         first_ns, last_ns = min(times, default=None), max(times, default=None)
         return BufferStats(self.label, start_ns, end_ns, counts, first_ns, last_ns)
+
+    async def stats_async(self) -> BufferStats:
+        """Return the figures of :meth:`stats`, without blocking the event loop."""
+        return await asyncio.to_thread(self.stats)
 
 
 class BufferCache:

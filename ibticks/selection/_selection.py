@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
@@ -315,6 +316,27 @@ class Selection:
         from ibticks.frames import to_polars
 
         return to_polars(self.to_arrow())
+
+    async def to_polars_async(self) -> pl.DataFrame:
+        """Load a polars frame as :meth:`to_polars` does, without blocking the event loop.
+
+        It runs in a thread. Cancellation takes effect at once; the thread reads to the end, and its
+        frame is dropped.
+
+        Examples
+        --------
+        >>> import asyncio, tempfile
+        >>> import ibticks as ibt
+        >>> import polars as pl
+        >>> frame = pl.DataFrame(
+        ...     {"timestamp": ["2025-01-10T14:30:00Z"], "price": [240.01], "size": [100.0]}
+        ... )
+        >>> with ibt.open(tempfile.mkdtemp()) as store:
+        ...     _ = store.write(frame, contract_id=265598, tick_type="last")
+        ...     asyncio.run(store.select(265598, "last").to_polars_async()).height
+        1
+        """
+        return await asyncio.to_thread(self.to_polars)
 
     def tail(self, n: int = 5) -> pl.DataFrame:
         """Load the last ``n`` ticks, without reading what is before them.

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from ibticks._async import in_thread
 from ibticks._types import Interval, StreamKey
 from ibticks.config import CACHE_BYTES, QUERY_TIMEOUT_SECONDS
 from ibticks.errors import (
@@ -378,6 +379,33 @@ class Store:
             format_label(contracts, types, f", {description}"),
             buffers=self._buffers,
         )
+
+    live_async = in_thread(
+        live,
+        """Open a live stream as :meth:`live` does, without blocking the event loop.
+
+        Examples
+        --------
+        ::
+
+            async with await store.live_async(265598, "last", "1h") as live:
+                async for message in live:
+                    ...
+        """,
+    )
+
+    buffer_async = in_thread(
+        buffer,
+        """Select the latest ticks as :meth:`buffer` does, without blocking the event loop.
+
+        Examples
+        --------
+        ::
+
+            buffer = await store.buffer_async(265598, "last", "1h")
+            ticks = await buffer.to_polars_async()
+        """,
+    )
 
     def coverage(
         self,

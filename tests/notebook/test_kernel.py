@@ -99,6 +99,19 @@ def test_kernel_has_a_store_and_a_running_capture(
     book.wait("capture.status()['status']['ticks'] > 0")
 
 
+def test_awaitable_forms_in_a_cell(
+    notebook: Callable[..., Notebook], surroundings: dict[str, str]
+) -> None:
+    book = notebook(surroundings)
+    book.wait("capture.status()['status']['ticks'] > 0")
+    book.run("buffer = await store.buffer_async('IBM', 'bid_ask', '1h', now='last_tick')")
+    book.run("frame = await buffer.to_polars_async()")
+    assert book.value("frame.height == (await buffer.stats_async()).ticks > 0") == "True"
+    book.run("live = await store.live_async('IBM', 'bid_ask', '1h', now='last_tick')")
+    book.run("async with live:\n    ticks = await anext(live.batches())")
+    assert book.value("ticks.height > 0, live.closed") == "(True, True)"
+
+
 def test_panel_is_updated_while_another_cell_runs(
     notebook: Callable[..., Notebook], surroundings: dict[str, str]
 ) -> None:

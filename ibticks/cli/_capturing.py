@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ibticks.capture import Capture, OnDemandStream
     from ibticks.store import Store
 
-__all__ = ["capture", "status", "stream"]
+__all__ = ["capture", "log_to_stderr", "status", "stream"]
 
 _log = logging.getLogger("ibticks")
 _NOT_RUNNING = 1
@@ -148,7 +148,7 @@ def capture(
     from ibticks.capture import Capture, CaptureSettings
     from ibticks.tws import parse_address
 
-    _log_to_stderr(json_logs=json_logs)
+    log_to_stderr(json_logs=json_logs)
     try:
         host, port = parse_address(gateway)
         chosen: dict[str, Any] = {
@@ -282,7 +282,8 @@ class _JsonLines(logging.Formatter):
         return json_.dumps(details)
 
 
-def _log_to_stderr(*, json_logs: bool) -> None:
+def log_to_stderr(*, json_logs: bool) -> None:
+    """Log to standard error, as text or as JSON, a line each."""
     handler = logging.StreamHandler(sys.stderr)
     if json_logs:
         handler.setFormatter(_JsonLines())

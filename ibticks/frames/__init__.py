@@ -14,7 +14,13 @@ from ibticks._lazy import lazy_exports
 if TYPE_CHECKING:
     from ibticks.frames._arrays import combine_chunks
     from ibticks.frames._batches import batch_stream, slice_batches
-    from ibticks.frames._export import parse_file_format, write_tables
+    from ibticks.frames._export import (
+        BufferCompression,
+        FileFormat,
+        encode_tables,
+        parse_file_format,
+        write_tables,
+    )
     from ibticks.frames._from_arrow import frame_to_arrow, from_arrow
     from ibticks.frames._records import coverage_frame, from_query, totals_frame
     from ibticks.frames._scan import parse_bounds, scan
@@ -36,12 +42,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "METADATA_KEY",
+    "BufferCompression",
+    "FileFormat",
     "arrow_type",
     "attach_metadata",
     "batch_stream",
     "combine_chunks",
     "concat_scans",
     "coverage_frame",
+    "encode_tables",
     "frame_to_arrow",
     "from_arrow",
     "from_query",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import tempfile
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
     from ibticks._types import Interval
 
 
-__all__ = ["FileFormat", "parse_file_format", "write_tables"]
+__all__ = ["BufferCompression", "FileFormat", "encode_tables", "parse_file_format", "write_tables"]
 
 FileFormat: TypeAlias = Literal["csv", "ipc", "parquet"]
+BufferCompression: TypeAlias = Literal["none", "lz4", "zstd"]
+"""Compressions of the buffers of Arrow, and of the pages of Parquet."""
 
 _GROUP_ROWS: Final = 1 << 19
 """Rows that are written together: a row group of Parquet, a record batch of Arrow."""
@@ -89,6 +92,126 @@ def write_tables(
     )
 
 
+def encode_tables(
+    tables: Iterable[pa.Table],
+    columns: Sequence[str],
+    file_format: FileFormat,
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    compression: BufferCompression = "none",
+) -> Iterator[bytes]:
+    r"""Encode tables of ticks one after the other, for a sink that cannot be read again.
+
+    Parameters
+    ----------
+    tables, columns
+        As in :func:`write_tables`. Each table becomes one chunk.
+    file_format : {"csv", "ipc", "parquet"}
+        ``ipc`` is the streaming format. Its schema and that of Parquet are known before the rows,
+        so that their metadata have no missing time ranges: in ``ipc`` an empty batch at the end has
+        the metadata of the whole.
+    metadata : mapping, optional
+        As in :func:`write_tables`.
+    compression : {"none", "lz4", "zstd"}
+        Of buffers and pages.
+
+    Yields
+    ------
+    bytes
+        A part of the encoded ticks.
+
+    Examples
+    --------
+    >>> from ibticks.frames import to_table
+    >>> b"".join(encode_tables([to_table([], ["timestamp", "price"])], ["price"], "csv"))
+    b'timestamp,price\n'
+    """
+    file_metadata = _Metadata(metadata)
+    schema = arrow_schema(columns)
+    sink = io.BytesIO()
+    passed = file_metadata.of(tables)
+    match file_format:
+        case "csv":
+            chunks = _encode_csv(passed, schema, sink)
+        case "ipc":
+            chunks = _encode_ipc(passed, schema, sink, file_metadata, compression)
+        case "parquet":
+            chunks = _encode_parquet(passed, schema, sink, file_metadata, compression)
+    for _ in chunks:
+        yield sink.getvalue()
+        sink.seek(0)
+        sink.truncate()
+
+
+def _encode_csv(tables: Iterable[pa.Table], schema: pa.Schema, sink: BinaryIO) -> Iterator[None]:
+    has_header = True
+    for table in tables:
+        _write_csv_rows(table, sink, has_header=has_header)
+        has_header = False
+        yield
+    if has_header:
+        _write_csv_rows(schema.empty_table(), sink, has_header=True)
+        yield
+
+
+def _encode_ipc(
+    tables: Iterable[pa.Table],
+    schema: pa.Schema,
+    sink: BinaryIO,
+    file_metadata: _Metadata,
+    compression: BufferCompression,
+) -> Iterator[None]:
+    announced = file_metadata.as_arrow()
+    options = pa.ipc.IpcWriteOptions(compression=None if compression == "none" else compression)
+    with pa.ipc.new_stream(sink, schema.with_metadata(announced), options=options) as stream:
+        yield
+        for table in tables:
+            stream.write_table(table.replace_schema_metadata(announced))
+            yield
+        if file_metadata.as_arrow() != announced:
+            (empty,) = schema.empty_table().to_batches() or [
+                pa.RecordBatch.from_pylist([], schema=schema)
+            ]
+            stream.write_batch(empty, custom_metadata=file_metadata.as_arrow())
+    yield
+
+
+def _encode_parquet(
+    tables: Iterable[pa.Table],
+    schema: pa.Schema,
+    sink: BinaryIO,
+    file_metadata: _Metadata,
+    compression: BufferCompression,
+) -> Iterator[None]:
+    # The writer asks for its place in the whole, of which the sink has the end only.
+    counted = _CountedSink(sink)
+    final = schema.with_metadata(file_metadata.as_arrow())
+    with pq.ParquetWriter(counted, final, compression=compression.upper()) as writer:
+        for table in _groups(tables, schema):
+            writer.write_table(table)
+            yield
+    yield
+
+
+class _CountedSink(io.RawIOBase):
+    """A sink that knows how many bytes have passed through it."""
+
+    def __init__(self, sink: BinaryIO) -> None:
+        self._sink = sink
+        self._bytes = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._bytes
+
+    def write(self, data: Any) -> int:
+        written = self._sink.write(data)
+        self._bytes += written
+        return written
+
+
 class _Metadata:
     """Metadata of a file, complete once all of its tables have passed."""
 
@@ -127,15 +250,19 @@ def _groups(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]
 def _write_csv(tables: Iterable[pa.Table], schema: pa.Schema, file: BinaryIO, *_: object) -> int:
     rows = 0
     for place, table in enumerate(tables):
-        flat = table
-        for name, text in (("conditions", _semicolons), ("metadata", _as_json)):
-            if name in flat.column_names:
-                flat = flat.set_column(flat.column_names.index(name), name, text(flat[name]))
-        to_polars(flat).write_csv(
-            file, include_header=place == 0, datetime_format="%Y-%m-%dT%H:%M:%S%.9fZ"
-        )
+        _write_csv_rows(table, file, has_header=place == 0)
         rows += table.num_rows
     return rows
+
+
+def _write_csv_rows(table: pa.Table, file: BinaryIO, *, has_header: bool) -> None:
+    flat = table
+    for name, text in (("conditions", _semicolons), ("metadata", _as_json)):
+        if name in flat.column_names:
+            flat = flat.set_column(flat.column_names.index(name), name, text(flat[name]))
+    to_polars(flat).write_csv(
+        file, include_header=has_header, datetime_format="%Y-%m-%dT%H:%M:%S%.9fZ"
+    )
 
 
 def _semicolons(lists: pa.ChunkedArray) -> pa.ChunkedArray:

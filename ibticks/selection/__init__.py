@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ibticks._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from ibticks.selection._batches import HourlyBatches
+    from ibticks.selection._batches import HourlyBatches, partition_by_hour
     from ibticks.selection._resolver import (
         SelectionResolver,
         check_tick_types,
@@ -39,6 +39,7 @@ __all__ = [
     "default_columns",
     "find_contracts",
     "format_label",
+    "partition_by_hour",
 ]
 
 if not TYPE_CHECKING:

@@ -230,7 +230,7 @@ class Selection:
         """
         from ibticks.frames import to_table
 
-        table = to_table(self.read(), self.columns, metadata=self._metadata())
+        table = to_table(self.read(), self.columns, metadata=self.metadata())
         if not table.num_rows and (self.counts_from_clock or self._is_of_other_tick_types()):
             _log.warning("0 ticks; %s", self.describe_stored())
         return table
@@ -307,7 +307,7 @@ class Selection:
 
         if sum(record.ticks for record in self.files()) <= WINDOW_TICKS:
             return self.to_arrow().__arrow_c_stream__(requested_schema)
-        schema = to_table([], self.columns, metadata=self._metadata()).schema
+        schema = to_table([], self.columns, metadata=self.metadata()).schema
         reader = batch_stream(self._tables(), schema)
         return reader.__arrow_c_stream__(requested_schema)
 
@@ -482,7 +482,7 @@ class Selection:
                 self.columns,
                 file,
                 kind,
-                metadata=self._metadata(),
+                metadata=self.metadata(),
                 scratch=target.parent,
             )
 
@@ -684,7 +684,8 @@ class Selection:
                 index=self.index,
             )
 
-    def _metadata(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
+        """Return the selection and its coverage, as the schema metadata of its frames have them."""
         from ibticks._version import __version__
         from ibticks.coverage import coverage_metadata
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import FastAPI
+from starlette_compress import CompressMiddleware, remove_compress_type
 
 from ibticks._version import __version__
 from ibticks.service._broadcast import Broadcaster
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from ibticks.store import Store
 
 __all__ = ["create_app"]
+
+_MIN_COMPRESSED_BYTES: Final = 1000
+# Events are encoded once for all clients, and a proxy may compress them.
+remove_compress_type("text/event-stream")
 
 _DESCRIPTION: Final = """\
 Stored ticks of Interactive Brokers, as the v2 messages of IB-Stream.
@@ -163,6 +168,7 @@ def create_app(store: Store, *, hosts: Collection[str] = LOOPBACK_HOSTS) -> Fast
     app.include_router(status)
     app.include_router(metrics)
     add_error_handlers(app)
+    app.add_middleware(CompressMiddleware, minimum_size=_MIN_COMPRESSED_BYTES)
     app.add_middleware(HostCheck, hosts=hosts)
     app.add_middleware(RequestTimer, metrics=app.state.request_metrics)
     return app

@@ -357,6 +357,7 @@ class Subscription:
         self._deadline: Final = deadline
         self._position = "" if live is None else live.short_position()
         self._last_ns: int | None = None
+        self._since_ns = now_ns()  # of the last tick, or of the begin
         self._in_ring = False
         self._number = -1  # of the next chunk of the ring
         self._ring_ticks = 0  # of the channel, before that chunk
@@ -505,19 +506,20 @@ class Subscription:
         """Go on with the newest chunk; return a notice of the ticks before it."""
         newest = channel.next_number - 1
         dropped = channel.ticks_before(newest) - self._ring_ticks
-        start_ns, end_ns = self._last_ns, channel.chunk(newest).first_ns
+        end_ns = channel.chunk(newest).first_ns
         self._number, self._ring_ticks = newest, channel.ticks_before(newest)
         data = {
             "status": "dropped",
             "count": dropped,
-            "start": None if start_ns is None else format_ns(start_ns),
+            "start": format_ns(self._since_ns),
             "end": format_ns(end_ns),
         }
         return self.notice("info", data)
 
     def _deliver(self, chunk: Chunk) -> None:
         self.ticks += len(chunk)
-        self._position, self._last_ns = chunk.positions[-1], chunk.last_ns
+        self._position = chunk.positions[-1]
+        self._last_ns = self._since_ns = chunk.last_ns
 
     def _seconds_to_wait(self) -> float:
         if self._deadline is None:

@@ -10,13 +10,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, TypeAlias
 
 from fastapi import APIRouter, Depends, Query, Request
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 
 from ibticks.calendar import format_ns
 from ibticks.capture import read_status
 from ibticks.config import NANOSECONDS
 from ibticks.selection import DEFAULT_MARKET
 from ibticks.service._errors import ERROR_RESPONSES
+from ibticks.service._formats import OTHER_FORMATS, Form
 from ibticks.service._parameters import (
     BufferTypes,
     Contract,
@@ -25,7 +26,7 @@ from ibticks.service._parameters import (
     choose_synonym,
     clock,
 )
-from ibticks.service._responses import JSON, json_response
+from ibticks.service._responses import JSON, tick_response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -225,13 +226,17 @@ def read_stats(
     return figures
 
 
+@router.head("/range", include_in_schema=False)
 @router.get(
     "/range",
     response_class=StreamingResponse,
     responses={
         200: {
             "description": "Ticks by time, streamed while they are read.",
-            "content": {JSON: {"schema": {"$ref": "#/components/schemas/Messages"}}},
+            "content": {
+                JSON: {"schema": {"$ref": "#/components/schemas/Messages"}},
+                **OTHER_FORMATS,
+            },
         }
     },
 )
@@ -240,13 +245,14 @@ def read_range(
     contract_id: Contract,
     tick_types: BufferTypes,
     duration: _Duration,
+    form: Form,
     market: _Market = DEFAULT_MARKET,
     tz: _Zone = None,
     now: Now = None,
-) -> StreamingResponse:
+) -> Response:
     """Return the ticks of a buffer, which ends now."""
     buffer, chosen = _select(store, contract_id, tick_types, duration, market, tz, now)
-    return json_response(buffer, {"count": None, "duration": chosen})
+    return tick_response(buffer, {"count": None, "duration": chosen}, form)
 
 
 def _describe_buffer(

@@ -32,8 +32,8 @@ _DATA_FIELDS: Final = tuple(
 _MICROSECOND_NS: Final = 1_000
 
 
-def encode_json(batch: pa.RecordBatch) -> bytes:
-    """Encode ticks as v2 messages, JSON objects with commas between them.
+def encode_json(batch: pa.RecordBatch, *, separator: str = ",") -> bytes:
+    """Encode ticks as v2 messages, JSON objects with commas or another separator between them.
 
     Absent fields are left out. NaN and the infinities, which JSON does not have, are null.
 
@@ -41,6 +41,7 @@ def encode_json(batch: pa.RecordBatch) -> bytes:
     ----------
     batch : pyarrow.RecordBatch
         Ticks with ``stream_id`` and ``metadata``, from :meth:`ibticks.Selection.iter_batches`.
+    separator : str
 
     Examples
     --------
@@ -70,7 +71,7 @@ def encode_json(batch: pa.RecordBatch) -> bytes:
     parts.append(pl.lit("}"))
     if "metadata" in ticks.columns:
         parts += [pl.concat_str(pl.lit(',"metadata":'), _metadata(batch))]
-    rows = pl.select(pl.concat_str(*parts, pl.lit("}"), ignore_nulls=True).str.join(","))
+    rows = pl.select(pl.concat_str(*parts, pl.lit("}"), ignore_nulls=True).str.join(separator))
     return str(rows.item()).encode()
 
 
@@ -154,7 +155,8 @@ def _list_text(values: tuple[str, ...]) -> str:
 
 def _map_text(keys: tuple[str, ...], values: tuple[str, ...]) -> str:
     pairs = zip(keys, map(_json_value, values), strict=True)
-    return json.dumps(dict(sorted(pairs)), allow_nan=False)
+    # Of a key that stands there twice, the last value counts, as in a protobuf map.
+    return json.dumps(dict(sorted(dict(pairs).items())), allow_nan=False)
 
 
 def _json_value(text: str) -> Any:

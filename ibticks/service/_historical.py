@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from fastapi import APIRouter, Query
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 
 from ibticks._types import Interval
 from ibticks.calendar import from_ns, now_ns
@@ -14,6 +14,7 @@ from ibticks.config import HOUR_NS
 from ibticks.errors import TimeRangeError
 from ibticks.selection import DEFAULT_MARKET
 from ibticks.service._errors import ERROR_RESPONSES
+from ibticks.service._formats import OTHER_FORMATS, Form
 from ibticks.service._parameters import (
     Contract,
     EndTime,
@@ -24,10 +25,11 @@ from ibticks.service._parameters import (
     Zone,
     choose_synonym,
     clock,
+    mend_offset,
     parse_time,
     time_range,
 )
-from ibticks.service._responses import JSON, PROTOBUF, frames_response, json_response
+from ibticks.service._responses import JSON, tick_response
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,29 +60,33 @@ def _documented(**members: Any) -> dict[int | str, dict[str, Any]]:
     return {
         200: {
             "description": "Ticks by time, streamed while they are read.",
-            "content": {JSON: {"schema": schema, "example": example}},
+            "content": {JSON: {"schema": schema, "example": example}, **OTHER_FORMATS},
         }
     }
 
 
+@router.head("/range", include_in_schema=False)
 @router.get("/range", response_class=StreamingResponse, responses=_documented(count=1))
 def read_range(
     store: OpenStore,
     contract_id: Contract,
     tick_types: HistoryTypes,
+    form: Form,
     start_time: StartTime,
     end_time: EndTime,
     parallel: Annotated[
         bool, Query(description="No effect: files are always read in parallel, in order.")
     ] = False,
     tz: Zone = None,
-) -> StreamingResponse:
+) -> Response:
     """Return the ticks of the half-open range `[start_time, end_time)`."""
-    start_ns, end_ns = time_range(start_time, end_time, tz)
-    selection = store.select(contract_id, tick_types, start=start_ns, end=end_ns)
-    return json_response(selection, {"count": None})
+    time_range(start_time, end_time, tz)
+    start, end = mend_offset(start_time), mend_offset(end_time)
+    selection = store.select(contract_id, tick_types, start=start, end=end, tz=tz)
+    return tick_response(selection, {"count": None}, form)
 
 
+@router.head("/to-present", include_in_schema=False)
 @router.get(
     "/to-present",
     response_class=StreamingResponse,
@@ -90,13 +96,14 @@ def read_to_present(
     store: OpenStore,
     contract_id: Contract,
     tick_types: HistoryTypes,
+    form: Form,
     start_time: StartTime,
     include_incomplete_hour: Annotated[
         bool, Query(description="Whether to include the UTC hour that has not ended.")
     ] = True,
     tz: Zone = None,
     now: Now = None,
-) -> StreamingResponse:
+) -> Response:
     """Return the ticks from a time to now; `current_time` is the now that the range ends with."""
     start_ns = parse_time(start_time, tz, "start_time")
     current_ns = _current_ns(store, contract_id, tick_types, clock(now, tz))
@@ -107,9 +114,10 @@ def read_to_present(
         intervals = (Interval(start_ns, hour_ns),) if start_ns < hour_ns else ()
         selection = replace(selection, intervals=intervals)
     tail = {"count": None, "current_time": _iso(current_ns)}
-    return json_response(selection, tail)
+    return tick_response(selection, tail, form)
 
 
+@router.head("/session", include_in_schema=False)
 @router.get(
     "/session",
     response_class=StreamingResponse,
@@ -127,6 +135,7 @@ def read_session(
     store: OpenStore,
     contract_id: Contract,
     tick_types: HistoryTypes,
+    form: Form,
     date: Annotated[
         str | None,
         Query(
@@ -147,7 +156,7 @@ def read_session(
         str, Query(description="US, UK, JP, CME, or a calendar of pandas_market_calendars.")
     ] = DEFAULT_MARKET,
     now: Now = None,
-) -> StreamingResponse:
+) -> Response:
     """Return the ticks of a market session, and its boundaries in UTC."""
     selection = store.select(
         contract_id,
@@ -164,9 +173,10 @@ def read_session(
         "start": _iso(start_ns),
         "end": _iso(end_ns),
     }
-    return json_response(selection, {"count": None, "session": session})
+    return tick_response(selection, {"count": None, "session": session}, form)
 
 
+@router.head("/relative", include_in_schema=False)
 @router.get(
     "/relative",
     response_class=StreamingResponse,
@@ -176,6 +186,7 @@ def read_relative(
     store: OpenStore,
     contract_id: Contract,
     tick_types: HistoryTypes,
+    form: Form,
     period: Annotated[
         str | None,
         Query(
@@ -189,7 +200,7 @@ def read_relative(
     market: Annotated[str, Query(description="Market of `since_open`.")] = DEFAULT_MARKET,
     tz: Annotated[str | None, Query(description="Time zone of `today`.")] = None,
     now: Now = None,
-) -> StreamingResponse:
+) -> Response:
     """Return the ticks of a period that ends now."""
     chosen = (
         choose_synonym(period=period, buffer_period=buffer_period, buffer_duration=buffer_duration)
@@ -198,9 +209,10 @@ def read_relative(
     selection = store.select(
         contract_id, tick_types, chosen, market=market, tz=tz, now=clock(now, tz)
     )
-    return json_response(selection, {"count": None, "period": chosen})
+    return tick_response(selection, {"count": None, "period": chosen}, form)
 
 
+@router.head("/protobuf", include_in_schema=False)
 @router.get(
     "/protobuf",
     response_class=StreamingResponse,
@@ -213,7 +225,7 @@ def read_relative(
                     "schema": {"$ref": "#/components/schemas/Messages"},
                     "example": {"messages": _EXAMPLE_MESSAGES},
                 },
-                PROTOBUF: {"schema": {"type": "string", "format": "binary"}},
+                **OTHER_FORMATS,
             },
         }
     },
@@ -222,15 +234,13 @@ def read_protobuf(
     store: OpenStore,
     contract_id: Contract,
     tick_types: HistoryTypes,
+    form: Form,
     start_time: StartTime,
     end_time: Annotated[
         str | None, Query(description="End, which is not in the range; by default now.")
     ] = None,
-    format: Annotated[  # noqa: A002 - the name of the parameter in the reference
-        Literal["json", "protobuf"], Query(description="Encoding of the messages.")
-    ] = "json",
     tz: Zone = None,
-) -> StreamingResponse:
+) -> Response:
     """Return the ticks of a half-open range as JSON or as protobuf."""
     if end_time is None:
         start_ns, current_ns = parse_time(start_time, tz, "start_time"), now_ns()
@@ -239,7 +249,7 @@ def read_protobuf(
     else:
         start_ns, end_ns = time_range(start_time, end_time, tz)
     selection = store.select(contract_id, tick_types, start=start_ns, end=end_ns)
-    return frames_response(selection) if format == "protobuf" else json_response(selection, {})
+    return tick_response(selection, {}, form)
 
 
 def _current_ns(store: Store, contract_id: str, tick_types: Sequence[str], now: TimeLike) -> int:

@@ -26,6 +26,7 @@ __all__ = [
     "Zone",
     "choose_synonym",
     "clock",
+    "mend_offset",
     "parse_time",
     "time_range",
 ]
@@ -161,8 +162,19 @@ def parse_time(text: str, tz: str | None, name: str) -> int:
     >>> parse_time("2025-01-10T14:30:00 00:00", None, "start_time")
     1736519400000000000
     """
+    return to_ns(mend_offset(text), tz=tz, name=name)
+
+
+def mend_offset(text: str) -> str:
+    """Return a time with the plus sign of its offset, where that was not escaped in a URL.
+
+    Examples
+    --------
+    >>> mend_offset("2025-01-10T14:30 01:00")
+    '2025-01-10T14:30+01:00'
+    """
     match = _UNESCAPED_PLUS.fullmatch(text)
-    return to_ns(text if match is None else f"{match[1]}+{match[2]}", tz=tz, name=name)
+    return text if match is None else f"{match[1]}+{match[2]}"
 
 
 def time_range(start_time: str, end_time: str, tz: str | None) -> tuple[int, int]:

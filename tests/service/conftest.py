@@ -9,6 +9,7 @@ import pytest
 
 from ibticks.format import decode_message
 from ibticks.service import Service
+from tests.fix_files import damage
 
 from .feed import Feed
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ibticks import Store
+
+__all__ = ["damage"]
 
 IBM = 8314
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ibticks.format import Decoder, decode_message, encode_frame, encode_message
 from ibticks.frames import to_table
 from ibticks.schema import COLUMNS
-from ibticks.service._encoding import encode_frames, encode_json
+from ibticks.service._encoding import _map_text, encode_frames, encode_json
 from ibticks.testing.strategies import ticks
 
 from .conftest import read_frames
@@ -121,3 +121,8 @@ def test_a_part_of_a_batch() -> None:
     batch = batch_of(messages).slice(2, 2)
     assert json.loads(b"[" + encode_json(batch) + b"]") == messages[2:4]
     assert read_frames(encode_frames(batch)) == messages[2:4]
+
+
+def test_a_key_of_the_metadata_that_stands_twice() -> None:
+    assert _map_text(("b", "a", "b"), ("1", "x", "y")) == '{"a": "x", "b": "y"}'
+    assert _map_text(("a", "a"), ("nan", "x")) == '{"a": "x"}'

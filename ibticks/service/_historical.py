@@ -202,10 +202,10 @@ def read_relative(
     now: Now = None,
 ) -> Response:
     """Return the ticks of a period that ends now."""
-    chosen = (
-        choose_synonym(period=period, buffer_period=buffer_period, buffer_duration=buffer_duration)
-        or "last_hour"
+    chosen = choose_synonym(
+        period=period, buffer_period=buffer_period, buffer_duration=buffer_duration
     )
+    chosen = "last_hour" if chosen is None else chosen
     selection = store.select(
         contract_id, tick_types, chosen, market=market, tz=tz, now=clock(now, tz)
     )

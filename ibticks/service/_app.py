@@ -16,6 +16,7 @@ from ibticks.service._historical import router as historical
 from ibticks.service._hosts import LOOPBACK_HOSTS, HostCheck
 from ibticks.service._metrics import RequestMetrics, RequestTimer
 from ibticks.service._metrics import router as metrics
+from ibticks.service._page import router as page
 from ibticks.service._sockets import router as sockets
 from ibticks.service._status import router as status
 from ibticks.service._streams import router as streams
@@ -133,15 +134,16 @@ class _App(FastAPI):
         return self.openapi_schema
 
 
-def create_app(store: Store, *, hosts: Collection[str] = LOOPBACK_HOSTS) -> FastAPI:
+def create_app(store: Store, *, hosts: Collection[str] | None = LOOPBACK_HOSTS) -> FastAPI:
     """Create the application of a store: an ASGI application with OpenAPI at ``/openapi.json``.
 
     Parameters
     ----------
     store : Store
         Stays open while the application is used.
-    hosts : collection of str
-        Host names that requests may be sent to; others are refused.
+    hosts : collection of str or None
+        Host names that requests may be sent to; others are refused. With None, none is: a page of
+        another site cannot reach a Unix socket.
 
     Returns
     -------
@@ -159,7 +161,7 @@ def create_app(store: Store, *, hosts: Collection[str] = LOOPBACK_HOSTS) -> Fast
     app = _App(title="ibticks", version=__version__, description=_DESCRIPTION)
     app.state.store = store
     app.state.broadcaster = Broadcaster(store)
-    app.state.buffer_figures = SharedResults()
+    app.state.shared_results = SharedResults()
     app.state.request_metrics = RequestMetrics()
     app.include_router(historical)
     app.include_router(buffer)
@@ -167,8 +169,10 @@ def create_app(store: Store, *, hosts: Collection[str] = LOOPBACK_HOSTS) -> Fast
     app.include_router(sockets)
     app.include_router(status)
     app.include_router(metrics)
+    app.include_router(page)
     add_error_handlers(app)
     app.add_middleware(CompressMiddleware, minimum_size=_MIN_COMPRESSED_BYTES)
-    app.add_middleware(HostCheck, hosts=hosts)
+    if hosts is not None:
+        app.add_middleware(HostCheck, hosts=hosts)
     app.add_middleware(RequestTimer, metrics=app.state.request_metrics)
     return app

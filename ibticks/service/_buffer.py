@@ -131,7 +131,7 @@ class _SharedResult:
 
 
 def _shared_results(request: Request) -> SharedResults:
-    results = request.app.state.buffer_figures
+    results = request.app.state.shared_results
     assert isinstance(results, SharedResults)
     return results
 

@@ -13,6 +13,7 @@ import uvicorn
 from ibticks.errors import InputError, StorageError
 from ibticks.filesystem import expand_home
 from ibticks.service._app import create_app
+from ibticks.service._hosts import LOOPBACK_HOSTS
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -88,7 +89,7 @@ class Service:
         self.port: Final[int | None] = self._socket.getsockname()[1] if self._path is None else None
         name = f"[{host}]" if ":" in host else host
         self.url: Final = "http://localhost" if self.port is None else f"http://{name}:{self.port}"
-        app = create_app(store)
+        app = create_app(store, hosts=LOOPBACK_HOSTS if self._path is None else None)
         self._broadcaster: Final = app.state.broadcaster
         config = uvicorn.Config(
             app,

@@ -1,12 +1,18 @@
-"""The service: figures of buffers over HTTP, for many clients at once."""
+"""The service: figures of buffers over HTTP, for many clients at once.
+
+Run as a script it is the process of the clients.
+"""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -59,22 +65,43 @@ def _earlier(ticks: TickColumns, hours: int) -> TickColumns:
 def _request(
     service: Service, path: str, count: int, repeat: int
 ) -> tuple[list[float], list[float]]:
-    """Return the seconds of requests one after the other, and of those of many clients at once."""
+    """Return the seconds of single requests and of many at once, by clients in another process."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.service",
+            str(service.port),
+            path,
+            f"{count}",
+            f"{repeat}",
+        ],
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    alone, together = json.loads(done.stdout)
+    return alone, together
+
+
+def _run_clients(port: int, path: str, count: int, repeat: int) -> None:
+    """Request one after the other, then together, and print the seconds of each request."""
     together = threading.Barrier(_CLIENTS)
 
     def run(_: int) -> float:
         together.wait()
-        return _seconds(service, path, count)
+        return _seconds(port, path, count)
 
-    _seconds(service, path, count)
-    alone = [_seconds(service, path, count) for _ in range(max(repeat, 3))]
+    _seconds(port, path, count)
+    alone = [_seconds(port, path, count) for _ in range(max(repeat, 3))]
     with ThreadPoolExecutor(_CLIENTS) as pool:
         seconds = [value for _ in range(repeat) for value in pool.map(run, range(_CLIENTS))]
-    return alone, seconds
+    print(json.dumps([alone, seconds]))
 
 
-def _seconds(service: Service, path: str, count: int) -> float:
-    connection = HTTPConnection("127.0.0.1", service.port)
+def _seconds(port: int, path: str, count: int) -> float:
+    connection = HTTPConnection("127.0.0.1", port)
     begun = time.perf_counter()
     connection.request("GET", path)
     body = json.load(connection.getresponse())
@@ -83,3 +110,7 @@ def _seconds(service: Service, path: str, count: int) -> float:
     if body["message_count"] != count:
         raise AssertionError(f"{body['message_count']} ticks instead of {count}")
     return taken
+
+
+if __name__ == "__main__":
+    _run_clients(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

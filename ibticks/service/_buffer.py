@@ -57,7 +57,7 @@ def _documented(example: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
     return {200: {"content": {JSON: {"example": example}}}}
 
 
-def _duration(
+async def _duration(
     duration: Annotated[
         str | None,
         Query(
@@ -130,7 +130,7 @@ class _SharedResult:
     result: Any = None
 
 
-def _shared_results(request: Request) -> SharedResults:
+async def _shared_results(request: Request) -> SharedResults:
     results = request.app.state.shared_results
     assert isinstance(results, SharedResults)
     return results

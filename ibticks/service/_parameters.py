@@ -64,7 +64,8 @@ Now: TypeAlias = Annotated[
 ]
 
 
-def _open_store(connection: HTTPConnection) -> Store:
+# Dependencies are coroutines: FastAPI runs each plain function in another thread of its pool.
+async def _open_store(connection: HTTPConnection) -> Store:
     store = connection.app.state.store
     assert isinstance(store, Store)
     return store
@@ -79,7 +80,7 @@ _TYPES_TEXT: Final = (
 )
 
 
-def _history_types(
+async def _history_types(
     tick_type: Annotated[
         list[str] | None, Query(description=f"{_TYPES_TEXT}bid_ask.", examples=[["last"]])
     ] = None,
@@ -96,7 +97,7 @@ HistoryTypes: TypeAlias = Annotated[list[str], Depends(_history_types)]
 """Tick types of a request for history."""
 
 
-def _buffer_types(
+async def _buffer_types(
     tick_type: Annotated[
         list[str] | None,
         Query(

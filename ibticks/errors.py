@@ -32,6 +32,8 @@
      │   └─ IndexMismatchError              the database indexes another store
      ├─ CaptureError (RuntimeError)         the connection to IB, or what runs over it
      │   └─ ConnectionFailedError (ConnectionError)
+     ├─ RemoteError (ConnectionError)       a service that cannot be reached, or is none
+     │   └─ RemoteAccessError (PermissionError)
      ├─ MissingExtraError (ImportError)     install ibticks with an extra
      ├─ CorruptDataWarning (UserWarning)    a load went on without a damaged block
      ├─ IndexAwayWarning (UserWarning)      the index server is away: an answer may be incomplete
@@ -67,6 +69,8 @@ __all__ = [
     "NoStoreError",
     "ProtocolError",
     "ReadOnlyError",
+    "RemoteAccessError",
+    "RemoteError",
     "StorageError",
     "StorageFullError",
     "StoreAccessError",
@@ -236,6 +240,14 @@ class CaptureError(TickError, RuntimeError):
 
 class ConnectionFailedError(CaptureError, ConnectionError):
     """TWS or IB Gateway cannot be reached, or refuses; ``context["code"]`` is IB's code."""
+
+
+class RemoteError(TickError, ConnectionError):
+    """A service that cannot be reached, or that does not answer as one of ibticks."""
+
+
+class RemoteAccessError(RemoteError, PermissionError):
+    """A service that refuses a request without a token, or with this one."""
 
 
 class MissingExtraError(TickError, ImportError):

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from ibticks._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from ibticks.selection._batches import HourlyBatches, partition_by_hour
+    from ibticks.selection._batches import HourlyBatches, narrow, partition_by_hour
+    from ibticks.selection._contents import Contents, contents_table, summarise_contents
     from ibticks.selection._resolver import (
         SelectionResolver,
         check_tick_types,
@@ -30,16 +31,20 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_MARKET",
     "Backfill",
+    "Contents",
     "HourlyBatches",
     "Selection",
     "SelectionResolver",
     "TimeRange",
     "check_backfill",
     "check_tick_types",
+    "contents_table",
     "default_columns",
     "find_contracts",
     "format_label",
+    "narrow",
     "partition_by_hour",
+    "summarise_contents",
 ]
 
 if not TYPE_CHECKING:

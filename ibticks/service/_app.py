@@ -17,6 +17,7 @@ from ibticks.service._hosts import LOOPBACK_HOSTS, HostCheck
 from ibticks.service._metrics import RequestMetrics, RequestTimer
 from ibticks.service._metrics import router as metrics
 from ibticks.service._page import router as page
+from ibticks.service._remote import router as remote
 from ibticks.service._sockets import router as sockets
 from ibticks.service._status import router as status
 from ibticks.service._streams import router as streams
@@ -166,6 +167,7 @@ def create_app(store: Store, *, hosts: Collection[str] | None = LOOPBACK_HOSTS) 
     app.include_router(historical)
     app.include_router(buffer)
     app.include_router(streams)
+    app.include_router(remote)
     app.include_router(sockets)
     app.include_router(status)
     app.include_router(metrics)

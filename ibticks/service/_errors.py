@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
 
 __all__ = [
+    "ERROR_HEADER",
     "ERROR_RESPONSES",
     "ErrorKind",
     "add_error_handlers",
@@ -51,6 +52,9 @@ class ErrorKind(NamedTuple):
     code: str
     recoverable: bool = False
 
+
+ERROR_HEADER: Final = "X-Ticks-Error"
+"""Header with the class of an error, from which a remote store makes the same error."""
 
 _CLOSE_CODES: Final = 4000
 _INTERNAL: Final = ErrorKind(500, "INTERNAL_ERROR")
@@ -202,7 +206,10 @@ def add_error_handlers(app: FastAPI) -> None:
             await refuse_socket(request, *explain_error(error))
             return None
         assert isinstance(request, Request)
-        return error_response(request, *explain_error(error))
+        response = error_response(request, *explain_error(error))
+        if isinstance(error, TickError):
+            response.headers[ERROR_HEADER] = type(error).__name__
+        return response
 
     async def on_invalid(request: HTTPConnection, error: Exception) -> Response | None:
         assert isinstance(error, RequestValidationError | WebSocketRequestValidationError)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ibticks.frames import FileFormat
     from ibticks.selection import Selection
 
-__all__ = ["JSON", "tick_response"]
+__all__ = ["JSON", "stream_chunks", "tick_response"]
 
 JSON: Final = MEDIA_TYPES["json"]
 CHUNK_ROWS: Final = 8192
@@ -75,7 +75,7 @@ def tick_response(selection: Selection, tail: Mapping[str, Any], form: TickForm)
             chunks = _table_chunks(selection, form, "ipc")
         case _:
             chunks = _table_chunks(selection, form, form.format)
-    return _response(chunks, MEDIA_TYPES[form.format], headers)
+    return stream_chunks(chunks, MEDIA_TYPES[form.format], headers)
 
 
 def _explain(selection: Selection) -> dict[str, Any]:
@@ -246,9 +246,10 @@ def _hours_back(selection: Selection) -> Iterator[pa.Table]:
                 yield table.take(np.arange(table.num_rows - 1, -1, -1))
 
 
-def _response(
+def stream_chunks(
     chunks: Generator[bytes, None, None], media_type: str, headers: Mapping[str, str]
 ) -> StreamingResponse:
+    """Return a response of chunks, of which the first is made before this function returns."""
     first = next(chunks)
     return StreamingResponse(_iterate(first, chunks), media_type=media_type, headers=dict(headers))
 

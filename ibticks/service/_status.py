@@ -11,6 +11,7 @@ from ibticks._version import __version__
 from ibticks.calendar import format_ns, now_ns
 from ibticks.capture import read_status
 from ibticks.config import TICK_TYPES
+from ibticks.remote import PROTOCOL
 from ibticks.service._parameters import OpenStore  # noqa: TC001 - FastAPI reads annotations
 
 if TYPE_CHECKING:
@@ -187,6 +188,7 @@ def read_info(store: OpenStore) -> dict[str, Any]:
         "service": "ibticks",
         "version": __version__,
         "protocol_version": PROTOCOL_VERSION,
+        "remote_protocol": PROTOCOL,
         "tick_types": list(TICK_TYPES),
         "contracts": [contract.to_dict() for contract in store.contracts()],
     }

@@ -9,7 +9,7 @@ import shutil
 import uuid
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Final, cast, get_args
+from typing import TYPE_CHECKING, Final, cast, get_args, overload
 
 from ibticks.config import CACHE_BYTES, ColumnsSetting, dsn_from_environment, resource
 from ibticks.errors import CorruptFileError, InputError, NoStoreError
@@ -27,13 +27,27 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ibticks.index import PostgresIndex
+    from ibticks.remote import RemoteStore
 
 __all__ = ["identify", "open_store"]
 
 _log = logging.getLogger(__name__)
 _LOCK_WAIT_SECONDS: Final = 10.0
+_URL_SCHEMES: Final = ("http://", "https://")
 
 
+# A text may be a path or a URL, which types cannot tell apart: with a token it is a URL.
+@overload
+def open_store(root: str, *, token: str | None) -> RemoteStore: ...
+@overload
+def open_store(
+    root: str | os.PathLike[str],
+    *,
+    dsn: str | None = ...,
+    create: bool = ...,
+    cache: int = ...,
+    columns: ColumnsSetting | None = ...,
+) -> Store: ...
 def open_store(
     root: str | os.PathLike[str],
     *,
@@ -41,13 +55,15 @@ def open_store(
     create: bool = True,
     cache: int = CACHE_BYTES,
     columns: ColumnsSetting | None = None,
-) -> Store:
+    token: str | None = None,
+) -> Store | RemoteStore:
     """Open a store, or create one.
 
     Parameters
     ----------
     root : path
-        Folder of the store; ``~`` is expanded.
+        Folder of the store; ``~`` is expanded. Or the URL of a service, ``http://`` or
+        ``https://``: the store that ``ibticks serve`` has on another machine.
     dsn : str, optional
         PostgreSQL server for the index, as ``postgresql://user@host/database``. By default that
         of ``IBTICKS_DSN``, or else the embedded server.
@@ -60,10 +76,13 @@ def open_store(
         Whether loads read columnar companions, and :meth:`Store.compress` and captures build them;
         by default that of ``IBTICKS_COLUMNS``, or else ``"auto"``. See
         :meth:`Store.build_companions`.
+    token : str, optional
+        Token for the service at a URL.
 
     Returns
     -------
-    Store
+    Store or RemoteStore
+        A :class:`~ibticks.remote.RemoteStore` for a URL.
 
     Raises
     ------
@@ -80,7 +99,10 @@ def open_store(
     IndexMismatchError
         If the database is the index of another store.
     InputError
-        If ``cache`` is not a number of bytes, or ``columns`` is another word.
+        If ``cache`` is not a number of bytes, ``columns`` is another word, or a token is passed
+        with a folder, or another option with a URL.
+    RemoteError, RemoteAccessError
+        If no service answers at a URL, or it refuses the token.
 
     Examples
     --------
@@ -89,6 +111,14 @@ def open_store(
     ...     store.contracts()
     []
     """
+    if isinstance(root, str) and root.startswith(_URL_SCHEMES):
+        if dsn is not None or columns is not None or cache != CACHE_BYTES or not create:
+            raise InputError(f"{root} is a URL: only token= goes with it")
+        from ibticks.remote import RemoteStore
+
+        return RemoteStore(root, token)
+    if token is not None:
+        raise InputError(f"token= is for the URL of a service, and {str(root)!r} is a folder")
     path = expand_home(root).resolve()
     dsn = dsn or dsn_from_environment()
     _check_cache(cache)

@@ -24,15 +24,17 @@ from ibticks.index import ContractRecord
 from ibticks.schema import check_contract_id
 from ibticks.selection import (
     DEFAULT_MARKET,
+    Contents,
     Selection,
     SelectionResolver,
     TimeRange,
     check_tick_types,
+    contents_table,
     default_columns,
     format_label,
+    summarise_contents,
 )
 from ibticks.storage import list_paths, metadata_folder
-from ibticks.store._contents import Contents, contents_table, summarise_contents
 from ibticks.store._maintenance import (
     archived_paths,
     keep_sessions,

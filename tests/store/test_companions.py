@@ -100,7 +100,7 @@ def test_columns_off(tmp_path: Path, database: str) -> None:
         store.compress("zstd")
         assert fresh(store) == {}
     with pytest.raises(errors.InputError, match="columns='on'"):
-        ibt.open(tmp_path, dsn=database, columns="on")  # type: ignore[arg-type]
+        ibt.open(tmp_path, dsn=database, columns="on")  # type: ignore[call-overload]
 
 
 def test_columns_off_by_the_environment(

@@ -285,5 +285,5 @@ def test_curl_and_duckdb(service: RunningService, sample_store: ibt.Store, tmp_p
     path = tmp_path / "ticks.parquet"
     subprocess.run(["curl", "-sf", "-o", path, url], check=True)
     # The path is of this test.
-    ((volume,),) = duckdb.sql(f"SELECT sum(size) FROM '{path}'").fetchall()  # noqa: S608
+    ((volume,),) = duckdb.sql(f"SELECT sum(size) FROM '{path}'").fetchall()
     assert volume == day(sample_store, "all_last").to_polars()["size"].sum()

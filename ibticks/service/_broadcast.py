@@ -12,7 +12,6 @@ while they are compared.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections import deque
@@ -24,6 +23,7 @@ import anyio
 from starlette.concurrency import run_in_threadpool
 
 from ibticks.calendar import format_ns, now_ns
+from ibticks.service._encoding import dump_json, encode_live
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -43,6 +43,7 @@ _CHUNK_SECONDS: Final = 0.01
 _JOIN_ATTEMPTS: Final = 8
 _MAX_PENDING_TICKS: Final = 2_000
 _RETRY_SECONDS: Final = 0.02
+_MIN_COLUMN_ROWS: Final = 100
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,20 @@ def encode_batch(batch: Batch, before: str, buffer_index: int | None = None) -> 
     buffer_index : int, optional
         Place of the first tick in the buffer, for ticks of one.
     """
+    encode = _encode_each if batch.rows < _MIN_COLUMN_ROWS else encode_live
+    messages = encode(batch, buffer_index)
+    numbers, places = batch.tick_order()
+    first, last = (
+        int(batch.slices[numbers[at]].frames.times[batch.slices[numbers[at]].start + places[at]])
+        for at in (0, -1)
+    )
+    return Chunk(messages, batch.positions(before), first, last, batch.historical)
+
+
+def _encode_each(batch: Batch, buffer_index: int | None = None) -> list[str]:
+    """Encode a few ticks one by one, which takes less time than columns would; as encode_live."""
     messages = []
     for number, message in enumerate(batch.messages()):
-        # Ticks that were imported may have no stream id.
         message["stream_id"] = message["stream_id"] or "{contract_id}_{tick_type}".format_map(
             message["data"]
         )
@@ -110,13 +122,8 @@ def encode_batch(batch: Batch, before: str, buffer_index: int | None = None) -> 
         if batch.historical and buffer_index is not None:
             metadata["buffer_index"] = buffer_index + number
         message["metadata"] = metadata
-        messages.append(json.dumps(message, separators=(",", ":")))
-    numbers, places = batch.tick_order()
-    first, last = (
-        int(batch.slices[numbers[at]].frames.times[batch.slices[numbers[at]].start + places[at]])
-        for at in (0, -1)
-    )
-    return Chunk(messages, batch.positions(before), first, last, batch.historical)
+        messages.append(dump_json(message))
+    return messages
 
 
 class Channel:

@@ -7,22 +7,29 @@ object for each tick.
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import polars as pl
 
 from ibticks.config import NANOSECONDS
 from ibticks.format import Encoder, from_text
-from ibticks.frames import from_arrow
-from ibticks.schema import COLUMNS, FieldType
+from ibticks.frames import from_arrow, to_table
+from ibticks.schema import COLUMNS, FieldType, Values
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import pyarrow as pa
 
-__all__ = ["encode_frames", "encode_json"]
+    from ibticks.live import Batch
+
+__all__ = ["dump_json", "encode_frames", "encode_json", "encode_live"]
+
+_STREAM: Final = ("contract_id", "tick_type")
 
 _DATA_FIELDS: Final = tuple(
     name
@@ -52,11 +59,100 @@ def encode_json(batch: pa.RecordBatch, *, separator: str = ",") -> bytes:
     '{"type":"tick","stream_id":"8314_last","timestamp":"2025-01-10T14:30:00.123456Z","data":{"contract_id":8314,"tick_type":"last","price":5.5}}'
     """
     ticks = pl.DataFrame(batch)
+    parts = _message_parts(batch, ticks["stream_id"], ticks["timestamp"])
+    if "metadata" in ticks.columns:
+        parts += [pl.concat_str(pl.lit(',"metadata":'), _metadata(batch))]
+    rows = pl.select(pl.concat_str(*parts, pl.lit("}"), ignore_nulls=True).str.join(separator))
+    return str(rows.item()).encode()
+
+
+def dump_json(value: Any) -> str:
+    """Encode a value as JSON; NaN and the infinities, which JSON does not have, are null.
+
+    Examples
+    --------
+    >>> dump_json({"price": float("nan"), "sizes": [1.5, float("inf")]})
+    '{"price":null,"sizes":[1.5,null]}'
+    """
+    try:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), separators=(",", ":"))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {name: _finite(member) for name, member in value.items()}
+    return [_finite(member) for member in value] if isinstance(value, list) else value
+
+
+def encode_live(batch: Batch, buffer_index: int | None = None) -> list[str]:
+    """Encode the ticks of a live batch as v2 messages, in the order of :meth:`Batch.messages`.
+
+    The metadata, which come last, say whether a tick is ``historical``.
+
+    Parameters
+    ----------
+    batch : Batch
+        With at least one tick.
+    buffer_index : int, optional
+        Place of the first tick in the buffer, for ticks of one.
+    """
+    numbers, places = batch.tick_order()
+    starts = np.cumsum([0, *(one.ticks for one in batch.slices)])
+    rows = starts[numbers] + places
+    rank = np.empty(batch.rows, np.int64)
+    rank[rows] = np.arange(batch.rows)
+    chunks, first = [], 0
+    for chunk in batch.read(tuple(COLUMNS)):
+        # A table is sorted by its times: here these are the places of the rows.
+        place = Values(rank[first : first + chunk.rows])
+        chunks.append(replace(chunk, columns={**chunk.columns, "timestamp": place}))
+        first += chunk.rows
+    (ordered,) = to_table(chunks, tuple(COLUMNS)).combine_chunks().to_batches()
+    ticks = pl.DataFrame(ordered)
+    times = np.concatenate([one.frames.times[one.start : one.stop] for one in batch.slices])[rows]
+    # Ticks that were imported may have no stream id.
+    contract_ids, tick_types = (ticks[name].cast(pl.String) for name in _STREAM)
+    stream_ids = ticks["stream_id"].cast(pl.String)
+    stream_ids = stream_ids.zip_with(
+        (stream_ids != "").fill_null(value=False), contract_ids + "_" + tick_types
+    )
+    parts = _message_parts(ordered, stream_ids, pl.Series(times))
+    members = f'"historical":{json.dumps(batch.historical)}'
+    extra = pl.select(pl.repeat(members, batch.rows)).to_series()
+    if batch.historical and buffer_index is not None:
+        indices = pl.int_range(buffer_index, buffer_index + batch.rows, eager=True)
+        extra = extra + ',"buffer_index":' + indices.cast(pl.String)
+    stored = _metadata(ordered).str.head(-1) + ","
+    return (
+        pl.select(
+            pl.concat_str(
+                *parts,
+                pl.lit(',"metadata":'),
+                stored.fill_null("{"),
+                extra,
+                pl.lit("}}"),
+                ignore_nulls=True,
+            )
+        )
+        .to_series()
+        .to_list()
+    )
+
+
+def _message_parts(
+    batch: pa.RecordBatch, stream_ids: pl.Series, times: pl.Series
+) -> list[pl.Expr | pl.Series]:
+    """Return the texts of messages from the first brace to the end of ``data``."""
+    ticks = pl.DataFrame(batch)
     parts: list[pl.Expr | pl.Series] = [
         pl.lit('{"type":"tick","stream_id":'),
-        _quoted(ticks["stream_id"]),
+        _quoted(stream_ids),
         pl.lit(',"timestamp":"'),
-        _timestamps(ticks["timestamp"]),
+        _timestamps(times),
         pl.lit('","data":{"contract_id":'),
         ticks["contract_id"].cast(pl.String),
         pl.lit(',"tick_type":'),
@@ -68,11 +164,7 @@ def encode_json(batch: pa.RecordBatch, *, separator: str = ",") -> bytes:
         label = pl.lit(f',"{name}":')
         text = _string_lists(batch) if name == "conditions" else _text(ticks[name])
         parts += [label, text] if not text.null_count() else [pl.concat_str(label, text)]
-    parts.append(pl.lit("}"))
-    if "metadata" in ticks.columns:
-        parts += [pl.concat_str(pl.lit(',"metadata":'), _metadata(batch))]
-    rows = pl.select(pl.concat_str(*parts, pl.lit("}"), ignore_nulls=True).str.join(separator))
-    return str(rows.item()).encode()
+    return [*parts, pl.lit("}")]
 
 
 def encode_frames(batch: pa.RecordBatch) -> bytes:

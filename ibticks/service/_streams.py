@@ -206,6 +206,7 @@ class _EventResponse(StreamingResponse):
     media_type = _EVENTS
 
     def __init__(self, stream: Stream) -> None:
+        self._stream = stream
         super().__init__(self._events(stream), headers=_HEADERS)
 
     @staticmethod
@@ -223,8 +224,11 @@ class _EventResponse(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events, and close the stream when the client has left."""
-        async with aclosing(self.body_iterator):  # type: ignore[type-var]
-            await super().__call__(scope, receive, send)
+        try:
+            async with aclosing(self.body_iterator):  # type: ignore[type-var]
+                await super().__call__(scope, receive, send)
+        finally:
+            self._stream.close()
 
 
 _EXAMPLE: Final = """\

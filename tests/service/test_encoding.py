@@ -6,19 +6,25 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ibticks.format import Decoder, decode_message, encode_frame, encode_message
 from ibticks.frames import to_table
+from ibticks.index import MemoryIndex
+from ibticks.live import Live
 from ibticks.schema import COLUMNS
-from ibticks.service._encoding import _map_text, encode_frames, encode_json
+from ibticks.service._broadcast import _encode_each
+from ibticks.service._encoding import _map_text, encode_frames, encode_json, encode_live
+from ibticks.storage import StreamWriter
 from ibticks.testing.strategies import ticks
 
 from .conftest import read_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     import pyarrow as pa
 
@@ -86,6 +92,52 @@ def test_frames_are_those_of_the_messages(messages: list[dict[str, Any]]) -> Non
     if expected:
         decoded = read_frames(encode_frames(batch_of(expected)))
         assert as_json_has_it(decoded) == as_json_has_it(expected)
+
+
+@pytest.mark.parametrize("encode", [encode_live, _encode_each])
+@pytest.mark.parametrize("index", [None, 5])
+def test_live_batches_are_the_messages(
+    encode: Callable[..., list[str]], index: int | None, tmp_path: Path
+) -> None:
+    fields: list[dict[str, Any]] = [
+        {"price": 1.5},
+        {"price": math.nan, "size": 2.0, "exchange": "NYSE"},
+        {"price": 1e300, "conditions": ["@", 'a "quote"', "ü"], "past_limit": False},
+        {"sequence": 2**64 - 1, "exchange_time": 1736519400},
+    ]
+    expected: list[dict[str, Any]] = []
+    with (
+        StreamWriter(tmp_path, 8314, "last", MemoryIndex(), fsync=None) as last,
+        StreamWriter(tmp_path, 8314, "bid_ask", MemoryIndex(), fsync=None) as bid_ask,
+    ):
+        for number in range(40):
+            # Every seventh tick is late.
+            stamp = f"2025-01-10T14:30:{number - 5 * (number % 7 == 0) + 5:02}.123456Z"
+            message = tick(**fields[number % 4]) | {"timestamp": stamp}
+            if number % 3 == 0:
+                message["metadata"] = {"n": number, "nested": {"x": [None, "y"]}}
+            if number % 5 == 0:
+                message["stream_id"] = ""
+            if number % 2:
+                message["data"] = {
+                    "contract_id": 8314,
+                    "tick_type": "bid_ask",
+                    "bid_price": number / 7,
+                }
+            (bid_ask if number % 2 else last).append(message)
+    with Live(tmp_path, [(8314, "bid_ask"), (8314, "last")], list(COLUMNS), 0) as live:
+        (batch,) = live.drain()
+        for message in batch.messages():
+            message = as_json_has_it(message)
+            if not message["stream_id"]:
+                message["stream_id"] = f"8314_{message['data']['tick_type']}"
+            place = {} if index is None else {"buffer_index": index + len(expected)}
+            metadata = message.get("metadata", {}) | {"historical": True} | place
+            expected.append(message | {"metadata": metadata})
+        texts = encode(batch, index)
+    assert len(expected) == 40
+    assert [json.loads(text, parse_constant=refuse) for text in texts] == expected
+    assert all(text.endswith("}}") for text in texts)
 
 
 def refuse(constant: str) -> None:

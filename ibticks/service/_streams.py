@@ -6,6 +6,7 @@ import json
 import math
 import time
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Header, Query, Request
@@ -14,7 +15,7 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from ibticks.capture import read_status
-from ibticks.errors import InputError, TickError
+from ibticks.errors import InputError
 from ibticks.service._broadcast import Broadcaster, Chunk, Notice, StreamPolicy, Subscription
 from ibticks.service._errors import ERROR_RESPONSES, error_data, explain_error
 from ibticks.service._parameters import (  # noqa: TC001 - FastAPI reads annotations
@@ -140,6 +141,7 @@ class Stream:
         elif has_buffer:
             period = period or _buffer_period(store, ids[0])
             live = store.live(list(ids), list(types), period, markers=False)
+        self._broadcaster: Final = broadcaster
         self._started = time.monotonic()
         self._limit: Final = options.limit
         self._deadline: Final = None if options.timeout is None else self._started + options.timeout
@@ -167,15 +169,17 @@ class Stream:
             Ticks, notices and heartbeats; at last a ``complete`` or an ``error``.
         """
         left = math.inf if self._limit is None else self._limit
-        reason = "service_closed"
+        reason, position = "service_closed", ""
         async with aclosing(self.subscription.items()) as items:
             try:
                 async for item in items:
                     if isinstance(item, Chunk):
                         chunk = item if len(item) <= left else item.first(int(left))
                         left -= len(chunk)
+                        position = chunk.positions[-1]
                         yield chunk
                     else:
+                        position = item.position
                         yield item
                     if left <= 0:
                         reason = "limit"
@@ -183,14 +187,16 @@ class Stream:
                     if self._deadline is not None and time.monotonic() >= self._deadline:
                         reason = "timeout"
                         break
-            except TickError as error:
+                    if self._broadcaster.closing:
+                        break
+            except Exception as error:
                 yield self.subscription.notice("error", error_data(*explain_error(error)))
                 return
         ticks = self.subscription.ticks if self._limit is None else int(self._limit - left)
         seconds = round(time.monotonic() - self._started, 3)
-        yield self.subscription.notice(
-            "complete", {"reason": reason, "total_ticks": ticks, "duration_seconds": seconds}
-        )
+        data = {"reason": reason, "total_ticks": ticks, "duration_seconds": seconds}
+        # After the last tick that was sent: the subscription may have read further.
+        yield replace(self.subscription.notice("complete", data), position=position)
 
 
 def _buffer_period(store: Store, contract_id: int) -> str:

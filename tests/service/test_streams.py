@@ -109,6 +109,16 @@ def test_a_live_stream_has_no_buffer(feed: Feed, live_service: Service, route: s
     assert numbers(messages, "last") == [3, 4]
 
 
+@pytest.mark.parametrize("limit", [1, 2, 4, 5])
+def test_a_stream_resumes_after_its_limit(feed: Feed, live_service: Service, limit: int) -> None:
+    feed.write("last", 5)
+    with reading(live_service, tick_type="last", limit=limit) as stream:
+        position, last = list(stream)[-1]
+    assert last["type"] == "complete"
+    messages = read_all(live_service, tick_type="last", resume=position, timeout=0.5)
+    assert numbers(messages, "last") == list(range(limit, 5))
+
+
 def test_a_timeout_ends_a_stream(live_service: Service) -> None:
     messages = read_all(live_service, tick_type="last", timeout=0.2)
     assert statuses(messages)[-1] == ("timeout", None)

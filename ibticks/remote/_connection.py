@@ -56,16 +56,25 @@ class Connection:
             headers=headers,
             timeout=httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS),
         )
+        try:
+            self.version: Final = self._greet()
+        except BaseException:
+            self.client.close()
+            raise
+
+    def _greet(self) -> str:
+        """Return the version of the service, which has to serve remote stores."""
         info = self.get("/v2/info")
         if not isinstance(info, dict) or info.get("service") != "ibticks":
             raise RemoteError(f"{self.url} is no service of ibticks", url=self.url)
-        self.version: Final = str(info.get("version"))
+        version = str(info.get("version"))
         if info.get("remote_protocol", 0) < PROTOCOL:
             raise RemoteError(
-                f"{self.url} is ibticks {self.version}, which does not serve remote stores: update "
+                f"{self.url} is ibticks {version}, which does not serve remote stores: update "
                 "ibticks there",
                 url=self.url,
             )
+        return version
 
     def get(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
         """Return the JSON of a route."""

@@ -29,10 +29,6 @@ if TYPE_CHECKING:
 
 CONTRACT = 265598
 SYMBOL = "<b>AAPL</b>"
-CONFIG = """
-from ibticks.service._proxy import describe_server
-c.ServerProxy.servers = {"ibticks": describe_server()}
-"""
 
 # Text whose contrast with the page is below 4.5, as WCAG demands of small text.
 FAINT_TEXT = """
@@ -158,11 +154,8 @@ def test_page_is_served_with_a_policy(captured: ibt.Store) -> None:
 def test_page_in_jupyterlab(
     browser: Browser, sample_store: ibt.Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("jupyter_server_proxy")
+    # The entry point of the installed package makes the card of the launcher.
     monkeypatch.setenv("IBTICKS_STORE", str(sample_store.root))
-    settings = tmp_path / "home" / "jupyter_config_dir" / "jupyter_server_config.py"
-    settings.parent.mkdir(parents=True)
-    settings.write_text(CONFIG)
     lab = Lab(tmp_path)
     try:
         page = browser.new_page()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,12 +29,10 @@ def loaded_polars() -> None:
 @pytest.fixture
 def root(loaded_polars: None) -> Iterator[Path]:
     """A folder for a store; no descriptor or thread may be left open in it."""
-    gc.collect()
-    descriptors = open_descriptors()
     with new_root() as folder:
         yield folder
-    assert [thread for thread in threading.enumerate() if thread.name == "ibticks-live"] == []
-    assert open_descriptors() == descriptors
+        assert [thread for thread in threading.enumerate() if thread.name == "ibticks-live"] == []
+        assert open_descriptors(folder) == 0
 
 
 @pytest.fixture

@@ -546,14 +546,13 @@ def test_closed_stream_cannot_be_read(quotes: StreamWriter, follow: Callable[...
 
 
 def test_garbage_collection_closes_files(quotes: StreamWriter, root: Path) -> None:
-    gc.collect()
-    before = open_descriptors()
+    before = open_descriptors(root)
     live = Live(root, STREAMS, COLUMNS, H13)
     live.read()
-    assert open_descriptors() > before
+    assert open_descriptors(root) > before
     del live
     gc.collect()
-    assert open_descriptors() == before
+    assert open_descriptors(root) == before
 
 
 # -- as an object ----------------------------------------------------------------------------------

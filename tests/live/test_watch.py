@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ibticks.live._watch import FolderWatch
+from ibticks.live._watch import FolderWatch, Waiter
 from tests.storage.samples import H13, SECOND
 
 from .simulation import columns
@@ -29,10 +30,21 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linu
 
 
 @pytest.fixture
-def watch() -> Iterator[FolderWatch]:
+def watch(root: Path) -> Iterator[FolderWatch]:  # closed before the folder is gone
     opened = FolderWatch()
     yield opened
     opened.close()
+
+
+def test_a_closed_waiter_has_no_pipe() -> None:
+    released: list[bool] = []
+    waiter = Waiter(lambda: released.append(True))
+    pipe = os.fstat(waiter._reader)
+    waiter.close()
+    assert released == [True]
+    for descriptor in (waiter._reader, waiter._writer):
+        with contextlib.suppress(OSError):  # the number may be in use again
+            assert not os.path.samestat(os.fstat(descriptor), pipe)
 
 
 @linux_only

@@ -6,12 +6,13 @@ that is lost, doubled, moved or changed shows.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
+import re
 import struct
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,7 @@ HALF = FileKey(CONTRACT, "bid_ask", H13, "30")
 COLUMNS = ("timestamp", "sequence", "bid_price", "bid_size", "ask_price", "ask_size")
 
 
-@contextmanager
+@contextlib.contextmanager
 def new_root() -> Iterator[Path]:
     """A folder for a store, gone afterwards."""
     with TemporaryDirectory(dir=FAST) as folder:
@@ -121,10 +122,22 @@ def fields_of(number: Any) -> dict[str, Any]:
     }
 
 
-def open_descriptors() -> int:
-    """Return the number of files that this process has open."""
-    folder = Path("/proc/self/fd")
-    return len(list((folder if folder.exists() else Path("/dev/fd")).iterdir()))
+def open_descriptors(folder: Path) -> int:
+    """Return the number of descriptors of this process that are files in a folder, or watch one.
+
+    Others are not counted: threads of other tests may open and close theirs meanwhile.
+    """
+    watched = {f"{path.stat().st_ino:x}" for path in (folder, *folder.rglob("*")) if path.is_dir()}
+    number = 0
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            target = str(descriptor.readlink())
+            if target == "anon_inode:inotify":
+                details = Path(f"/proc/self/fdinfo/{descriptor.name}").read_text()
+                number += not watched.isdisjoint(re.findall(r"\bino:([0-9a-f]+)", details))
+            else:
+                number += target.startswith(f"{folder}/")
+    return number
 
 
 # --- files, read with nothing of ibticks but the generated schema ---------------------------------

@@ -261,14 +261,14 @@ def test_a_folder_in_place_of_a_file_is_skipped(two: Path, root: Path, index: Me
 def test_no_file_is_left_open(
     two: Path, root: Path, index: MemoryIndex, writer: Callable[..., StreamWriter]
 ) -> None:
-    before = open_descriptors()
+    before = open_descriptors(root)
     list(verify_files(root, index))
     list(read_all_records(root))
     for compression in ("zstd", "gzip", "snappy", "none"):
         list(compress_files(root, index, [KEY, OTHER], compression))
     with writer() as opened:
         opened.append(quote_message(H13, 100))
-    assert open_descriptors() == before
+    assert open_descriptors(root) == before
     two.write_bytes(two.read_bytes()[:-1])
     list(verify_files(root, index))
     with pytest.raises(CorruptFileError):
@@ -276,7 +276,7 @@ def test_no_file_is_left_open(
     with writer() as opened:
         opened.append(quote_message(H13, 100))
     list(delete_files(root, index, [KEY, OTHER]))
-    assert open_descriptors() == before
+    assert open_descriptors(root) == before
 
 
 # --- the index out of the files -------------------------------------------------------------------

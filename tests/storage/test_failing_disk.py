@@ -489,7 +489,7 @@ def test_accepted_ticks_are_stored_once_after_any_failure(
     """Calls fail at random; refused ticks are appended again, as by a capture."""
     choose = random.Random(seed)
     opened = writer(fsync=choose.choice([0, 0.0, None]), open_files=2)
-    before = open_descriptors()
+    before = open_descriptors(root)
     number = 0
     while number < 120:
         at = H13 + choose.choice([0, 40 * MINUTE, HOUR_NS]) + number * SECOND
@@ -503,6 +503,6 @@ def test_accepted_ticks_are_stored_once_after_any_failure(
         if choose.random() < 0.05:
             opened.seal()
     opened.seal()
-    assert open_descriptors() <= before + 2
+    assert open_descriptors(root) <= before + 2
     opened.close()
     check(root, index, 120)

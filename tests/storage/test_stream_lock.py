@@ -38,10 +38,10 @@ def test_a_second_writer_is_refused_with_the_pid_of_the_first(
 ) -> None:
     opened = writer()
     opened.append(quote_message(H13, 0))
-    before = open_descriptors()
+    before = open_descriptors(root)
     with pytest.raises(WriterLockedError) as caught:
         writer()
-    assert open_descriptors() == before
+    assert open_descriptors(root) == before
     reported, context = str(caught.value), caught.value.context
     for part in ("bid_ask", CONTRACT, root, f"process {os.getpid()} on {socket.gethostname()}"):
         assert str(part) in reported
@@ -142,10 +142,10 @@ def test_a_writer_that_failed_to_open_releases_the_lock(
         def files(self, *_args: Any, **_kwargs: Any) -> NoReturn:
             raise IndexUnavailableError("no server answers")
 
-    before = open_descriptors()
+    before = open_descriptors(root)
     with pytest.raises(IndexUnavailableError):
         StreamWriter(root, CONTRACT, "bid_ask", Away())
-    assert open_descriptors() == before
+    assert open_descriptors(root) == before
     writer()
 
 

@@ -295,13 +295,13 @@ def test_files_passed_by_a_minute_are_sealed_by_upkeep(
 def test_the_number_of_open_files_is_limited(
     writer: Callable[..., StreamWriter], root: Path, index: MemoryIndex, most: int
 ) -> None:
-    before = open_descriptors()
+    before = open_descriptors(root)
     opened = writer(open_files=most)
     for hour in (*range(12), *reversed(range(12)), 3, 9, 3, 9):
         opened.append(quote_message(H13 + hour * HOUR_NS, hour))
-        assert open_descriptors() <= before + 1 + most  # and the lock
+        assert open_descriptors(root) <= before + 1 + most  # and the lock
     opened.close()
-    assert open_descriptors() == before
+    assert open_descriptors(root) == before
     assert sorted(numbers(root, index)) == sorted([*range(12), *range(12), 3, 9, 3, 9])
 
 

@@ -503,7 +503,7 @@ def test_no_load_leaves_a_file_open(
     rows = index.files()
     (root / rows[3].path).unlink()
     (root / rows[2].path).write_bytes(bytes(1000))
-    before = open_descriptors()
+    before = open_descriptors(root)
     for threads in (1, 4):
         read_ticks(root, [], COLUMNS, threads=threads)
         read_ticks(root, rows[:2], COLUMNS, threads=threads)
@@ -512,9 +512,9 @@ def test_no_load_leaves_a_file_open(
         for row in rows[2:]:
             with pytest.raises((CorruptFileError, StorageError)):
                 read_ticks(root, [*rows[:2], row], COLUMNS, threads=threads, strict=True)
-        assert open_descriptors() == before
+        assert open_descriptors(root) == before
     messages = read_messages(root, rows, ticks=True)
     next(messages)
-    assert open_descriptors() == before + 1
+    assert open_descriptors(root) == before + 1
     messages.close()
-    assert open_descriptors() == before
+    assert open_descriptors(root) == before

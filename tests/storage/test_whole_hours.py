@@ -236,9 +236,9 @@ def test_the_last_hour_stays_open_unless_it_is_complete(root: Path, index: Memor
         assert [record.sealed for record in index.files()] == [True, True, True, False]
         writer.write(quotes(every(20 * MINUTE, 12, H13 + 4 * HOUR_NS), 12), seal=True)
         assert [record.sealed for record in index.files()] == [True] * 3 + [False] + [True] * 4
-        before = open_descriptors()
+        before = open_descriptors(root)
         writer.append(quote_message(H13, 24))  # opens the sealed file again
-        assert open_descriptors() == before + 1
+        assert open_descriptors(root) == before + 1
     assert sorted(numbers(root, index)) == list(range(25))
 
 

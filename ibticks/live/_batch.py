@@ -194,6 +194,13 @@ class Batch:
             numbers, places = numbers[by_time], places[by_time]
         return numbers, places
 
+    def times(self) -> npt.NDArray[np.int64]:
+        """Return the UTC nanoseconds of the ticks, in the order of :meth:`messages`."""
+        numbers, places = self.tick_order()
+        starts = np.cumsum([0, *(one.ticks for one in self.slices)])
+        times = [one.frames.times[one.start : one.stop] for one in self.slices]
+        return np.concatenate(times)[starts[numbers] + places]
+
     def count_by_slice(self, ticks: int) -> list[int]:
         """Count the ticks of each slice among the first ``ticks`` by time."""
         numbers, _ = self.tick_order()

@@ -17,6 +17,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, replace
 from functools import cached_property
+from sys import getsizeof
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import anyio
@@ -27,6 +28,9 @@ from ibticks.service._encoding import dump_json, encode_live
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
+
+    import numpy as np
+    import numpy.typing as npt
 
     from ibticks.live import Batch, Live
     from ibticks.store import Store
@@ -56,16 +60,15 @@ class Chunk:
         JSON objects.
     positions : list of str
         Resume tokens.
-    first_ns, last_ns : int
-        Times of the first and the last tick, UTC nanoseconds.
+    times : numpy.ndarray
+        int64, UTC nanoseconds.
     historical : bool
         Whether the ticks are of a buffer.
     """
 
     messages: list[str]
     positions: list[str]
-    first_ns: int
-    last_ns: int
+    times: npt.NDArray[np.int64]
     historical: bool = False
 
     def __len__(self) -> int:
@@ -77,9 +80,19 @@ class Chunk:
         pairs = zip(self.positions, self.messages, strict=True)
         return "".join([f"id: {place}\ndata: {text}\n\n" for place, text in pairs]).encode()
 
-    def first(self, ticks: int) -> Chunk:
-        """Return the first ticks as another chunk."""
-        return replace(self, messages=self.messages[:ticks], positions=self.positions[:ticks])
+    @cached_property
+    def memory_bytes(self) -> int:
+        """Bytes that the chunk and its events take in memory."""
+        lists = (self.messages, self.positions)
+        texts = sum(getsizeof(text) for texts in lists for text in texts)
+        return texts + sum(map(getsizeof, (*lists, self.events))) + self.times.nbytes
+
+    def part(self, start: int, stop: int | None = None) -> Chunk:
+        """Return the ticks from one place to another as a chunk."""
+        places = slice(start, stop)
+        return Chunk(
+            self.messages[places], self.positions[places], self.times[places], self.historical
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +116,7 @@ def encode_batch(batch: Batch, before: str, buffer_index: int | None = None) -> 
     """
     encode = _encode_each if batch.rows < _MIN_COLUMN_ROWS else encode_live
     messages = encode(batch, buffer_index)
-    numbers, places = batch.tick_order()
-    first, last = (
-        int(batch.slices[numbers[at]].frames.times[batch.slices[numbers[at]].start + places[at]])
-        for at in (0, -1)
-    )
-    return Chunk(messages, batch.positions(before), first, last, batch.historical)
+    return Chunk(messages, batch.positions(before), batch.times(), batch.historical)
 
 
 def _encode_each(batch: Batch, buffer_index: int | None = None) -> list[str]:
@@ -231,9 +239,9 @@ class Channel:
         self._position = chunk.positions[-1]
         self._ring.append((chunk, self._ticks))
         self._ticks += len(chunk)
-        self._ring_bytes += len(chunk.events)
+        self._ring_bytes += chunk.memory_bytes
         while self._ring_bytes > _RING_BYTES and len(self._ring) > 1:
-            self._ring_bytes -= len(self._ring.popleft()[0].events)
+            self._ring_bytes -= self._ring.popleft()[0].memory_bytes
             self._first_number += 1
         self._wake()
 
@@ -486,14 +494,15 @@ class Subscription:
                 markers=False,
             )
         live = self._live
-        batches = live.batches("batch")
+        most = _MAX_PENDING_TICKS if self._policy == "latest" else None
         while True:
-            before = live.short_position()
-            batch = await run_in_threadpool(batches.poll)
-            if batch is not None:
-                chunk = await run_in_threadpool(encode_batch, batch, before)
+            dropped, chunks = await run_in_threadpool(_read_on, live, most)
+            if dropped:
+                yield self._dropped(dropped, chunks[0])
+            for chunk in chunks:
                 self._deliver(chunk)
                 yield chunk
+            if chunks:
                 continue
             # No other task runs before the cursor stands in the ring.
             chunks, is_level = _join(channel, live)
@@ -513,20 +522,23 @@ class Subscription:
         """Go on with the newest chunk; return a notice of the ticks before it."""
         newest = channel.next_number - 1
         dropped = channel.ticks_before(newest) - self._ring_ticks
-        end_ns = channel.chunk(newest).first_ns
         self._number, self._ring_ticks = newest, channel.ticks_before(newest)
+        return self._dropped(dropped, channel.chunk(newest))
+
+    def _dropped(self, count: int, following: Chunk) -> Notice:
+        """Return a notice of the ticks between the last one and a chunk."""
         data = {
             "status": "dropped",
-            "count": dropped,
+            "count": count,
             "start": format_ns(self._since_ns),
-            "end": format_ns(end_ns),
+            "end": format_ns(int(following.times[0])),
         }
         return self.notice("info", data)
 
     def _deliver(self, chunk: Chunk) -> None:
         self.ticks += len(chunk)
         self._position = chunk.positions[-1]
-        self._last_ns = self._since_ns = chunk.last_ns
+        self._last_ns = self._since_ns = int(chunk.times[-1])
 
     def _seconds_to_wait(self) -> float:
         if self._deadline is None:
@@ -540,13 +552,53 @@ class Subscription:
         return self.notice("info", data)
 
 
+def _read_on(live: Live, most: int | None = None) -> tuple[int, list[Chunk]]:
+    """Read the next ticks of a stream, which are live ones however late they are read.
+
+    Parameters
+    ----------
+    live : Live
+    most : int, optional
+        Read all there are and encode about this many, the latest, instead of the next batch.
+
+    Returns
+    -------
+    dropped : int
+        Number of earlier ticks.
+    chunks : list of Chunk
+        Empty where the files have no more.
+    """
+    batches = live.batches("batch")
+    latest: deque[tuple[Batch, str]] = deque()
+    ticks = dropped = 0
+    while True:
+        before = live.short_position()
+        batch = batches.poll()
+        if batch is None:
+            break
+        latest.append((batch, before))
+        ticks += batch.rows
+        if most is None:
+            break
+        while ticks - latest[0][0].rows >= most:
+            rows = latest.popleft()[0].rows
+            ticks, dropped = ticks - rows, dropped + rows
+    chunks = [
+        encode_batch(replace(batch, historical=False), position) for batch, position in latest
+    ]
+    if most is not None and ticks > most:
+        chunks[0] = chunks[0].part(ticks - most)
+        dropped += ticks - most
+    return dropped, chunks
+
+
 def _join(channel: Channel, live: Live) -> tuple[list[Chunk], bool]:
     """Read a channel and a stream up to the same tick; return the ticks of the stream."""
     chunks: list[Chunk] = []
     before = live.short_position()
     for _ in range(_JOIN_ATTEMPTS):
         for batch in live.drain():
-            chunk = encode_batch(batch, before)
+            chunk = encode_batch(replace(batch, historical=False), before)
             chunks.append(chunk)
             before = chunk.positions[-1]
         channel.drain()

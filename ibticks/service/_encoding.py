@@ -113,14 +113,13 @@ def encode_live(batch: Batch, buffer_index: int | None = None) -> list[str]:
         first += chunk.rows
     (ordered,) = to_table(chunks, tuple(COLUMNS)).combine_chunks().to_batches()
     ticks = pl.DataFrame(ordered)
-    times = np.concatenate([one.frames.times[one.start : one.stop] for one in batch.slices])[rows]
     # Ticks that were imported may have no stream id.
     contract_ids, tick_types = (ticks[name].cast(pl.String) for name in _STREAM)
     stream_ids = ticks["stream_id"].cast(pl.String)
     stream_ids = stream_ids.zip_with(
         (stream_ids != "").fill_null(value=False), contract_ids + "_" + tick_types
     )
-    parts = _message_parts(ordered, stream_ids, pl.Series(times))
+    parts = _message_parts(ordered, stream_ids, pl.Series(batch.times()))
     members = f'"historical":{json.dumps(batch.historical)}'
     extra = pl.select(pl.repeat(members, batch.rows)).to_series()
     if batch.historical and buffer_index is not None:

@@ -174,7 +174,7 @@ class Stream:
             try:
                 async for item in items:
                     if isinstance(item, Chunk):
-                        chunk = item if len(item) <= left else item.first(int(left))
+                        chunk = item if len(item) <= left else item.part(0, int(left))
                         left -= len(chunk)
                         position = chunk.positions[-1]
                         yield chunk

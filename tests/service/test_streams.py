@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
+from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -318,17 +321,18 @@ def test_the_end_of_the_service_completes_its_streams(feed: Feed, store: Store) 
 class SlowClient:
     """A client that opens a stream and reads nothing until it is asked to."""
 
-    def __init__(self, service: Service, query: str) -> None:
+    def __init__(self, service: Service, query: str, route: str = "live") -> None:
         assert service.port is not None
         self._socket = socket.socket()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         self._socket.connect(("127.0.0.1", service.port))
-        request = f"GET /v2/stream/{CONTRACT}/live?{query} HTTP/1.0\r\nHost: localhost\r\n\r\n"
-        self._socket.sendall(request.encode())
+        path = f"/v2/stream/{CONTRACT}/{route}?{query}"
+        self._socket.sendall(f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
         self._file = self._socket.makefile("r", newline="\n")
         assert "200 OK" in self._file.readline()
         self.events = events(self._file)
-        assert next(self.events)[1]["data"]["status"] == "live_start"
+        first = "live_start" if route == "live" else "buffer_start"
+        assert next(self.events)[1]["data"]["status"] == first
 
     def close(self) -> None:
         self._file.close()
@@ -348,7 +352,9 @@ def test_a_slow_client_gets_every_tick(
     feed.write("last", ticks)
     reader.join()
     assert numbers(read, "last") == list(range(ticks))
-    assert numbers((message for _, message in slow.events), "last") == list(range(ticks))
+    behind = [message for _, message in slow.events]
+    assert numbers(behind, "last") == list(range(ticks))
+    assert {message["metadata"]["historical"] for message in behind[:-1]} == {False}
     slow.close()
     fast.close()
 
@@ -379,6 +385,50 @@ def test_a_slow_client_that_wants_the_latest(
     assert received == sorted(set(received))
     slow.close()
     fast.close()
+
+
+def test_a_client_that_wants_the_latest_after_a_buffer(feed: Feed, live_service: Service) -> None:
+    stored, ticks = 20_000, 50_000
+    feed.write("last", stored)
+    slow = SlowClient(live_service, "tick_type=last&buffer_duration=1h&policy=latest", "buffer")
+    feed.write("last", ticks - stored)
+    received: list[dict[str, Any]] = []
+    dropped = 0
+    for _, message in slow.events:
+        dropped += message["data"].get("count", 0)
+        if message["type"] == "tick":
+            received.append(message)
+        if numbers(received[-1:], "last") == [ticks - 1]:
+            break
+    historical = [tick for tick in received if tick["metadata"]["historical"]]
+    assert numbers(historical, "last") == list(range(stored))
+    assert dropped > 0
+    assert len(received) + dropped == ticks
+    slow.close()
+
+
+def test_the_memory_of_a_ring(feed: Feed, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broadcast, "_RING_BYTES", 500_000)
+
+    async def fill() -> int:
+        channel = broadcast.Channel(store.live(CONTRACT, list(TICK_TYPES), markers=False))
+        try:
+            for _ in range(100):
+                feed.write("last", 50)
+                channel.drain()
+            return memory_bytes(channel._ring)
+        finally:
+            await channel.close()
+
+    assert 400_000 < asyncio.run(fill()) < 550_000
+
+
+def memory_bytes(value: object) -> int:
+    """Return the size of a value and of all that it refers to."""
+    size = sys.getsizeof(value)
+    if isinstance(value, deque | list | tuple):
+        return size + sum(map(memory_bytes, value))
+    return size + sum(map(memory_bytes, getattr(value, "__dict__", {}).values()))
 
 
 def test_curl(feed: Feed, live_service: Service) -> None:

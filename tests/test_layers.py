@@ -42,6 +42,7 @@ HOMES = {
         "gateway",
         "live",
         "schema",
+        "selection",
         "service",
         "storage",
         "store",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from ibticks.config import TIME_MIN
+from ibticks.config import TIME_MAX, TIME_MIN
 from ibticks.format import Decoder, decode_message
 from ibticks.live._stream_files import Cursor, cursor_check, format_cursor
 
@@ -122,6 +122,8 @@ class Batch:
         Whether the ticks were stored before the stream was opened.
     rows : int
         Number of ticks.
+    end_ns : int
+        Ticks from this time on are left out, UTC nanoseconds.
     """
 
     slices: tuple[FrameSlice, ...]
@@ -130,6 +132,7 @@ class Batch:
     start_ns: int
     historical: bool
     rows: int
+    end_ns: int = TIME_MAX
 
     def __len__(self) -> int:
         return self.rows
@@ -142,7 +145,7 @@ class Batch:
             chunks = [one.frame_bytes() for one in slices if one.ticks]
             if chunks:
                 rows = sum(map(len, chunks)) // _TYPICAL_FRAME_BYTES + 1
-                decoder = Decoder(names, start_ns=self.start_ns, rows=rows)
+                decoder = Decoder(names, start_ns=self.start_ns, end_ns=self.end_ns, rows=rows)
                 for chunk in chunks:
                     decoder.feed(chunk)
                 decoded.append(decoder.finish())
@@ -206,6 +209,14 @@ class Batch:
         numbers, _ = self.tick_order()
         counts: list[int] = np.bincount(numbers[:ticks], minlength=len(self.slices)).tolist()
         return counts
+
+    def first(self, ticks: int) -> Batch:
+        """Return the first ``ticks`` by time as a batch."""
+        counted = zip(self.slices, self.count_by_slice(ticks), strict=True)
+        slices = tuple(
+            replace(one, stop=one.start + count, keys=one.keys[:count]) for one, count in counted
+        )
+        return replace(self, slices=slices, rows=ticks)
 
     def drop_first(self, ticks: int) -> Batch:
         """Return the batch without its first ``ticks`` by time."""
@@ -286,6 +297,7 @@ class TickWindow:
             last.start_ns,
             last.historical,
             self._pending_rows,
+            last.end_ns,
         )
         self._pending, self._pending_rows = [], 0
         chunk = to_polars(to_table(pending.read(self._columns), [*self._columns, "timestamp"]))

@@ -168,6 +168,8 @@ class LiveOptions:
     watched : bool
         Whether files are watched for changes; else they are rescanned whenever ticks are asked
         for.
+    end_ns : int
+        Ticks from this time on are left out, UTC nanoseconds.
 
     Raises
     ------
@@ -182,6 +184,7 @@ class LiveOptions:
     window_ns: int | None = None
     markers: bool = True
     watched: bool = True
+    end_ns: int = TIME_MAX
 
     def __post_init__(self) -> None:
         if self.policy not in get_args(Policy):
@@ -312,6 +315,7 @@ class Follower:
         self.dropped = 0
         self._streams: Final = tuple(streams)
         self._columns: Final = tuple(columns)
+        self._end_ns: Final = options.end_ns
         self._max_unread: Final = options.most_waiting if options.policy == "latest" else None
         self._merge: Final = StreamMerge(len(self._streams), options.delay)
         self._watch: Final = FolderWatch(enabled=options.watched)
@@ -319,7 +323,14 @@ class Follower:
         try:
             self.start_ns: Final = _day_before(root, streams) if start_ns is None else start_ns
             tails = {
-                stream: Tail(root, *stream, self.start_ns, cursors=cursors, visit=self._watch.add)
+                stream: Tail(
+                    root,
+                    *stream,
+                    self.start_ns,
+                    self._end_ns,
+                    cursors=cursors,
+                    visit=self._watch.add,
+                )
                 for stream in self._streams
             }
             for tail in tails.values():
@@ -397,7 +408,13 @@ class Follower:
     def _batch(self, slices: list[FrameSlice]) -> Batch:
         rows = sum(one.ticks for one in slices)
         return Batch(
-            tuple(slices), self._streams, self._columns, self.start_ns, self.historical, rows
+            tuple(slices),
+            self._streams,
+            self._columns,
+            self.start_ns,
+            self.historical,
+            rows,
+            self._end_ns,
         )
 
     def _take(self, now: float, *, hold: bool) -> list[FrameSlice]:

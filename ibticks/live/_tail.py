@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import warnings
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ibticks._types import Interval, StreamKey
-from ibticks.config import HOUR_NS
+from ibticks.config import HOUR_NS, TIME_MAX
 from ibticks.errors import CorruptDataWarning, CorruptFileError, StorageError
 from ibticks.format import MAX_FRAME_BYTES, TORN, count_frames, find_payloads
 from ibticks.live._batch import FrameBatch
@@ -98,8 +99,9 @@ class Tail:
         The store.
     contract_id : int
     tick_type : str
-    start_ns : int
-        Earlier ticks are passed over, and so are files of earlier hours.
+    start_ns, end_ns : int
+        Half-open interval of UTC nanoseconds: ticks outside it are passed over, and so are files of
+        other hours.
     cursors : mapping of FileKey to Cursor
         Cursors up to which files have been read already.
     visit : callable
@@ -118,12 +120,14 @@ class Tail:
         contract_id: int,
         tick_type: str,
         start_ns: int,
+        end_ns: int = TIME_MAX,
         *,
         cursors: Mapping[FileKey, Cursor] | None = None,
         visit: Callable[[Path], object] = lambda _: None,
     ) -> None:
         self.stream: Final = StreamKey(contract_id, tick_type)
         self.start_ns: Final = start_ns
+        self.end_ns: Final = end_ns
         self.intact = True
         self._root: Final = root
         self._visit: Final = visit
@@ -172,7 +176,8 @@ class Tail:
         return self._key_of_path[path]
 
     def _is_followed(self, key: FileKey) -> bool:
-        return key.suffix != "backfill" and key.hour_ns >= floor_hour(self.start_ns)
+        is_inside = floor_hour(self.start_ns) <= key.hour_ns < self.end_ns
+        return is_inside and key.suffix != "backfill"
 
     def _update(self, key: FileKey, version: FileVersion) -> bool:
         file = self._files.get(key)
@@ -262,7 +267,7 @@ class Tail:
     def count(self, cursors: Mapping[FileKey, Cursor]) -> int:
         """Count the ticks of the snapshot that come after these cursors."""
         own = {key: cursor for key, cursor in cursors.items() if key in self._files}
-        counter = Tail(self._root, *self.stream, self.start_ns, cursors=own)
+        counter = Tail(self._root, *self.stream, self.start_ns, self.end_ns, cursors=own)
         for key, file in self._files.items():
             if file.snapshot is not None:
                 counter._update(key, file.snapshot)
@@ -359,18 +364,23 @@ class Tail:
     def _find_ticks(self, file: _FollowedFile, whole: _WholeFrames) -> FrameBatch:
         raw, base, stop, end = whole
         start = file.cursor.offset - base
+        find_ticks = partial(
+            find_payloads,
+            raw,
+            start,
+            ticks=True,
+            others=False,
+            start_ns=self.start_ns,
+            end_ns=self.end_ns,
+        )
         try:
-            payloads = find_payloads(
-                raw, start, stop, ticks=True, others=False, start_ns=self.start_ns
-            )
+            payloads = find_ticks(stop)
         except CorruptFileError as error:
             damage = error.context["offset"]
             if damage == start:
                 raise
             # The frames before the damage come now; the next read meets the damage again.
-            payloads = find_payloads(
-                raw, start, damage, ticks=True, others=False, start_ns=self.start_ns
-            )
+            payloads = find_ticks(damage)
             end = Cursor(base + damage, -1, cursor_check(raw[:damage]))
             file.at_end = False
         return FrameBatch(file.key, raw, base, *payloads, end)

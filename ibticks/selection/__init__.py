@@ -14,6 +14,7 @@ from ibticks._lazy import lazy_exports
 if TYPE_CHECKING:
     from ibticks.selection._batches import HourlyBatches, narrow, partition_by_hour
     from ibticks.selection._contents import Contents, contents_table, summarise_contents
+    from ibticks.selection._replay import Replay, ReplayClock
     from ibticks.selection._resolver import (
         SelectionResolver,
         check_tick_types,
@@ -33,6 +34,8 @@ __all__ = [
     "Backfill",
     "Contents",
     "HourlyBatches",
+    "Replay",
+    "ReplayClock",
     "Selection",
     "SelectionResolver",
     "TimeRange",

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ibticks.coverage import Coverage
     from ibticks.index import FileRecord, Index, MemoryIndex
     from ibticks.schema import TickColumns
+    from ibticks.selection._replay import Replay
     from ibticks.storage import ColumnCache
 
 __all__ = ["Backfill", "Selection", "backfill_label", "check_backfill", "default_columns"]
@@ -337,6 +338,46 @@ class Selection:
         1
         """
         return await asyncio.to_thread(self.to_polars)
+
+    def replay(self, speed: float = 1.0) -> Replay:
+        """Iterate over the ticks at the pace at which they came, for ``for`` and ``async for``.
+
+        Code that reads live ticks runs on stored ones in this way. Ticks are as far apart as their
+        times are, divided by the speed; the time before the first tick and between two intervals
+        is left out. A reader that takes longer than the ticks gets more of them at once.
+
+        Parameters
+        ----------
+        speed : float
+            Seconds of the ticks in a second of the replay; ``math.inf`` for no waiting.
+
+        Returns
+        -------
+        Replay
+            An iterator over polars frames, each with the ticks that are due, at least one. Together
+            they have the rows of :meth:`iter_batches`, in the memory of about a million ticks.
+
+        Raises
+        ------
+        InputError
+            If the speed is not above zero.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import ibticks as ibt
+        >>> import polars as pl
+        >>> times = ["2025-01-10T14:30:00Z", "2025-01-10T14:30:05Z"]
+        >>> frame = pl.DataFrame({"timestamp": times, "price": [240.0, 240.5], "size": [1.0, 1.0]})
+        >>> with ibt.open(tempfile.mkdtemp()) as store:
+        ...     _ = store.write(frame, contract_id=265598, tick_type="last")
+        ...     replay = store.select(265598, "last").replay(speed=100)
+        ...     [ticks["price"].to_list() for ticks in replay]
+        [[240.0], [240.5]]
+        """
+        from ibticks.selection._replay import Replay
+
+        return Replay(self, speed)
 
     def tail(self, n: int = 5) -> pl.DataFrame:
         """Load the last ``n`` ticks, without reading what is before them.

@@ -14,7 +14,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from sys import getsizeof
@@ -35,7 +37,15 @@ if TYPE_CHECKING:
     from ibticks.live import Batch, Live
     from ibticks.store import Store
 
-__all__ = ["Broadcaster", "Chunk", "Notice", "StreamPolicy", "Subscription"]
+__all__ = [
+    "Broadcaster",
+    "Chunk",
+    "ClientStream",
+    "Notice",
+    "StreamPolicy",
+    "Subscription",
+    "encode_batch",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -267,8 +277,9 @@ class Broadcaster:
         self._store: Final = store
         self._channels: dict[tuple[tuple[int, ...], tuple[str, ...]], Channel] = {}
         self._opening: Final = asyncio.Lock()
-        self._subscriptions: set[Subscription] = set()
+        self._streams: set[ClientStream] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed: Final = asyncio.Event()
         self.closing = False
 
     def close(self) -> None:
@@ -278,6 +289,7 @@ class Broadcaster:
             self._loop.call_soon_threadsafe(self._end_streams)
 
     def _end_streams(self) -> None:
+        self._closed.set()
         for channel in self._channels.values():
             channel.end_streams()
 
@@ -295,13 +307,12 @@ class Broadcaster:
 
     def describe_clients(self) -> list[dict[str, Any]]:
         """Return the clients, each with its stream, its ticks and its state."""
-        return [subscription.describe() for subscription in self._subscriptions]
+        return [stream.describe() for stream in self._streams]
 
     async def acquire(
         self, contract_ids: Sequence[int], tick_types: Sequence[str]
     ) -> tuple[tuple[tuple[int, ...], tuple[str, ...]], Channel]:
         """Return the channel of some streams and its key; :meth:`release` gives it back."""
-        self._loop = asyncio.get_running_loop()
         key = tuple(contract_ids), tuple(tick_types)
         async with self._opening:
             channel = self._channels.get(key)
@@ -321,32 +332,46 @@ class Broadcaster:
             del self._channels[key]
             await channel.close()
 
-    def add(self, subscription: Subscription) -> None:
+    def add(self, stream: ClientStream) -> None:
         """Count a client."""
-        self._subscriptions.add(subscription)
+        self._loop = asyncio.get_running_loop()
+        self._streams.add(stream)
 
-    def remove(self, subscription: Subscription) -> None:
+    def remove(self, stream: ClientStream) -> None:
         """Count a client no more."""
-        self._subscriptions.discard(subscription)
+        self._streams.discard(stream)
+
+    async def wait_closing(self, seconds: float) -> None:
+        """Wait until the service is to end, but not longer than some seconds."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._closed.wait(), seconds)
 
 
-class Subscription:
-    """The ticks of some streams for one client.
+class ClientStream(ABC):
+    """The ticks of some streams for one client, with notices among them.
 
     Parameters
     ----------
     broadcaster : Broadcaster
     live : Live or None
-        The stream of this client, with its buffer or its position; None to begin with what comes.
-        The subscription closes it.
+        The files of this client, which the stream closes.
     contract_ids, tick_types : sequence
-    store : Store
     policy : {"wait", "latest"}
     heartbeat : float
         Seconds without a tick after which a heartbeat is yielded.
     deadline : float, optional
         Time of the monotonic clock at which waiting ends.
+
+    Attributes
+    ----------
+    stream_id : str
+    ticks : int
+        Number of ticks for the client.
+    end_reason : str
+        Reason of a stream that has ended by itself.
     """
+
+    end_reason: str = "service_closed"
 
     def __init__(
         self,
@@ -355,7 +380,6 @@ class Subscription:
         contract_ids: Sequence[int],
         tick_types: Sequence[str],
         *,
-        store: Store,
         policy: StreamPolicy = "wait",
         heartbeat: float = 15.0,
         deadline: float | None = None,
@@ -364,21 +388,24 @@ class Subscription:
         self.ticks = 0
         self._broadcaster: Final = broadcaster
         self._live = live
-        self._contract_ids: Final = tuple(contract_ids)
-        self._tick_types: Final = tuple(tick_types)
-        self._store: Final = store
         self._policy: Final = policy
         self._heartbeat: Final = heartbeat
         self._deadline: Final = deadline
         self._position = "" if live is None else live.short_position()
         self._last_ns: int | None = None
         self._since_ns = now_ns()  # of the last tick, or of the begin
-        self._in_ring = False
-        self._number = -1  # of the next chunk of the ring
-        self._ring_ticks = 0  # of the channel, before that chunk
+
+    @property
+    @abstractmethod
+    def state(self) -> str:
+        """Source of the ticks, for people."""
+
+    @abstractmethod
+    def items(self) -> AsyncGenerator[Chunk | Notice]:
+        """Iterate over ticks, notices and heartbeats, until the stream or the service ends."""
 
     def close(self) -> None:
-        """Close the files of a stream that was never read."""
+        """Close the files."""
         if self._live is not None:
             self._live.close()
 
@@ -387,7 +414,7 @@ class Subscription:
         return {
             "stream_id": self.stream_id,
             "ticks": self.ticks,
-            "state": "live" if self._in_ring else "reading files",
+            "state": self.state,
             "policy": self._policy,
             "last_tick": None if self._last_ns is None else format_ns(self._last_ns),
         }
@@ -401,6 +428,60 @@ class Subscription:
             "data": data,
         }
         return Notice(message, self._position)
+
+    def _deliver(self, chunk: Chunk) -> None:
+        self.ticks += len(chunk)
+        self._position = chunk.positions[-1]
+        self._last_ns = self._since_ns = int(chunk.times[-1])
+
+    def _seconds_to_wait(self) -> float:
+        if self._deadline is None:
+            return self._heartbeat
+        return max(0.0, min(self._heartbeat, self._deadline - time.monotonic()))
+
+    def _marker(self, status: str, count: int | None = None) -> Notice:
+        data: dict[str, Any] = {"status": status}
+        if count is not None:
+            data["buffer_message_count"] = count
+        return self.notice("info", data)
+
+
+class Subscription(ClientStream):
+    """The ticks that some streams have and get, for one client.
+
+    Parameters
+    ----------
+    broadcaster : Broadcaster
+    live : Live or None
+        The stream of this client, with its buffer or its position; None to begin with what comes.
+    contract_ids, tick_types : sequence
+    store : Store
+    **options
+        Those of :class:`ClientStream`.
+    """
+
+    def __init__(
+        self,
+        broadcaster: Broadcaster,
+        live: Live | None,
+        contract_ids: Sequence[int],
+        tick_types: Sequence[str],
+        *,
+        store: Store,
+        **options: Any,
+    ) -> None:
+        super().__init__(broadcaster, live, contract_ids, tick_types, **options)
+        self._contract_ids: Final = tuple(contract_ids)
+        self._tick_types: Final = tuple(tick_types)
+        self._store: Final = store
+        self._in_ring = False
+        self._number = -1  # of the next chunk of the ring
+        self._ring_ticks = 0  # of the channel, before that chunk
+
+    @property
+    def state(self) -> str:
+        """Source of the ticks, for people."""
+        return "live" if self._in_ring else "reading files"
 
     async def items(self) -> AsyncGenerator[Chunk | Notice]:
         """Iterate over the stream.
@@ -533,22 +614,6 @@ class Subscription:
             "start": format_ns(self._since_ns),
             "end": format_ns(int(following.times[0])),
         }
-        return self.notice("info", data)
-
-    def _deliver(self, chunk: Chunk) -> None:
-        self.ticks += len(chunk)
-        self._position = chunk.positions[-1]
-        self._last_ns = self._since_ns = int(chunk.times[-1])
-
-    def _seconds_to_wait(self) -> float:
-        if self._deadline is None:
-            return self._heartbeat
-        return max(0.0, min(self._heartbeat, self._deadline - time.monotonic()))
-
-    def _marker(self, status: str, count: int | None = None) -> Notice:
-        data: dict[str, Any] = {"status": status}
-        if count is not None:
-            data["buffer_message_count"] = count
         return self.notice("info", data)
 
 

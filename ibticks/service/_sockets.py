@@ -230,7 +230,7 @@ class _Session:
         stream = await _open(
             self._socket, self._store, contract_id, tick_types, options, has_buffer=has_buffer
         )
-        stream_id = stream.subscription.stream_id
+        stream_id = stream.client_stream.stream_id
         if stream_id in self._scopes:
             stream.close()
             raise InputError(f"{stream_id} is subscribed to already", stream_id=stream_id)
@@ -241,7 +241,7 @@ class _Session:
     async def _run(self, stream: Stream, scope: anyio.CancelScope) -> None:
         with scope:
             await _send(self._socket, stream, _encode)
-        self._scopes.pop(stream.subscription.stream_id, None)
+        self._scopes.pop(stream.client_stream.stream_id, None)
 
     async def _unsubscribe(self, data: dict[str, Any]) -> None:
         stream_id = data.get("stream_id")

@@ -7,22 +7,31 @@ import math
 import time
 from contextlib import aclosing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
+from ibticks._types import StreamKey
 from ibticks.capture import read_status
 from ibticks.errors import InputError
-from ibticks.service._broadcast import Broadcaster, Chunk, Notice, StreamPolicy, Subscription
+from ibticks.service._broadcast import (
+    Broadcaster,
+    Chunk,
+    ClientStream,
+    Notice,
+    StreamPolicy,
+    Subscription,
+)
 from ibticks.service._errors import ERROR_RESPONSES, error_data, explain_error
 from ibticks.service._parameters import (  # noqa: TC001 - FastAPI reads annotations
     Contract,
     HistoryTypes,
     OpenStore,
 )
+from ibticks.service._replay import ReplayStream, parse_replay
 from ibticks.service._resume import check_resume
 
 if TYPE_CHECKING:
@@ -44,6 +53,9 @@ _HEADERS: Final = {
     "Cache-Control": "no-store, no-transform",
     "X-Accel-Buffering": "no",
 }
+
+
+_Speed = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 
 
 class StreamOptions(BaseModel):
@@ -83,6 +95,19 @@ class StreamOptions(BaseModel):
             "on with the latest and says how many were dropped, from when to when."
         ),
     ] = "wait"
+
+    replay: Annotated[
+        str | None,
+        Query(
+            description="Stream the stored ticks of an interval as if they came now: `START/END`, "
+            "half-open. A buffer is then before its start.",
+            examples=["2025-01-10T14:30:00Z/2025-01-10T15:30:00Z"],
+        ),
+    ] = None
+    speed: Annotated[
+        _Speed | Literal["max"] | None,
+        Query(description="Seconds of a replay in a second (1 by default), or `max`: no waiting."),
+    ] = None
 
     @property
     def buffer(self) -> str | None:
@@ -132,33 +157,46 @@ class Stream:
         has_buffer: bool,
     ) -> None:
         chosen = store.select(contract_id, tick_types, "1ns")
-        ids, types = chosen.contract_ids, chosen.tick_types
-        live: Live | None = None
-        period = options.buffer
+        ids, types = list(chosen.contract_ids), list(chosen.tick_types)
         if options.resume is not None:
             check_resume(store, options.resume)
-            live = store.live(list(ids), list(types), resume=options.resume, markers=False)
-        elif has_buffer:
-            period = period or _buffer_period(store, ids[0])
-            live = store.live(list(ids), list(types), period, markers=False)
         self._broadcaster: Final = broadcaster
         self._started = time.monotonic()
         self._limit: Final = options.limit
         self._deadline: Final = None if options.timeout is None else self._started + options.timeout
-        self.subscription: Final = Subscription(
-            broadcaster,
-            live,
-            ids,
-            types,
-            store=store,
-            policy=options.policy,
-            heartbeat=options.heartbeat,
-            deadline=self._deadline,
-        )
+        buffer = options.buffer
+        if buffer is None and has_buffer:
+            buffer = _buffer_period(store, ids[0])
+        client: dict[str, Any] = {
+            "policy": options.policy,
+            "heartbeat": options.heartbeat,
+            "deadline": self._deadline,
+        }
+        self.client_stream: ClientStream
+        if options.speed is not None and options.replay is None:
+            raise InputError("speed is that of a replay: give replay=START/END, too")
+        if options.replay is not None:
+            self.client_stream = ReplayStream(
+                broadcaster,
+                store,
+                [StreamKey(number, name) for number in ids for name in types],
+                parse_replay(options.replay),
+                math.inf if options.speed == "max" else options.speed or 1.0,
+                buffer=buffer if has_buffer else None,
+                resume=options.resume,
+                **client,
+            )
+            return
+        live: Live | None = None
+        if options.resume is not None:
+            live = store.live(ids, types, resume=options.resume, markers=False)
+        elif has_buffer:
+            live = store.live(ids, types, buffer, markers=False)
+        self.client_stream = Subscription(broadcaster, live, ids, types, store=store, **client)
 
     def close(self) -> None:
         """Close a stream that was never read."""
-        self.subscription.close()
+        self.client_stream.close()
 
     async def items(self) -> AsyncGenerator[Chunk | Notice]:
         """Iterate over the stream.
@@ -170,7 +208,7 @@ class Stream:
         """
         left = math.inf if self._limit is None else self._limit
         reason, position = "service_closed", ""
-        async with aclosing(self.subscription.items()) as items:
+        async with aclosing(self.client_stream.items()) as items:
             try:
                 async for item in items:
                     if isinstance(item, Chunk):
@@ -189,14 +227,17 @@ class Stream:
                         break
                     if self._broadcaster.closing:
                         break
+                else:
+                    if not self._broadcaster.closing:
+                        reason = self.client_stream.end_reason
             except Exception as error:
-                yield self.subscription.notice("error", error_data(*explain_error(error)))
+                yield self.client_stream.notice("error", error_data(*explain_error(error)))
                 return
-        ticks = self.subscription.ticks if self._limit is None else int(self._limit - left)
+        ticks = self.client_stream.ticks if self._limit is None else int(self._limit - left)
         seconds = round(time.monotonic() - self._started, 3)
         data = {"reason": reason, "total_ticks": ticks, "duration_seconds": seconds}
         # After the last tick that was sent: the subscription may have read further.
-        yield replace(self.subscription.notice("complete", data), position=position)
+        yield replace(self.client_stream.notice("complete", data), position=position)
 
 
 def _buffer_period(store: Store, contract_id: int) -> str:

@@ -10,6 +10,7 @@ import json
 import threading
 import time
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,31 @@ def selected(
     tick_types = tuple(tick_type for _, tick_type in STREAMS)
     interval = Interval(start_ns, H13 + 100 * MINUTE)
     return Selection(root, index, (CONTRACT,), tick_types, (interval,), cols)
+
+
+def test_a_stream_with_an_end(
+    both: dict[str, StreamWriter],
+    root: Path,
+    index: MemoryIndex,
+    follow: Callable[..., Live],
+) -> None:
+    end_ns = H13 + 50 * SECOND
+    # A late tick is behind ticks that are out of the interval, and before one that is not.
+    both["bid_ask"].write(columns("bid_ask", [H13 + i * SECOND for i in (20, 90, 30)], 200))
+    live = follow(H13 + 10 * SECOND, STREAMS, end_ns=end_ns)
+    assert live.count_unread_buffer() == 42
+    batches = list(iter(live.batches("batch").poll, None))
+    chosen = selected(root, index, H13 + 10 * SECOND)
+    expected = replace(chosen, intervals=(Interval(H13 + 10 * SECOND, end_ns),)).to_polars()
+    assert (
+        pl.concat(batch.to_polars() for batch in batches)
+        .sort("timestamp", "sequence")
+        .equals(expected.sort("timestamp", "sequence"))
+    )
+    (whole,) = batches
+    first, rest = whole.first(15), whole.drop_first(15)
+    assert [*first.messages(), *rest.messages()] == list(whole.messages())
+    assert [*first.times(), *rest.times()] == list(whole.times())
 
 
 # -- messages --------------------------------------------------------------------------------------

@@ -128,6 +128,7 @@ def test_several_streams_on_one_socket(feed: Feed, opened: Callable[..., ClientC
         '{"type": "subscribe", "data": {"contract_id": 42, "tick_types": [1]}}',
         '{"type": "subscribe", "data": {"contract_id": 42, "tick_types": ["trades"]}}',
         '{"type": "subscribe", "data": {"contract_id": 42, "speed": 5}}',
+        '{"type": "subscribe", "data": {"contract_id": 42, "colour": 5}}',
         '{"type": "subscribe", "data": {"contract_id": 42, "limit": 0}}',
         '{"type": "subscribe", "data": {"contract_id": 42, "policy": "some"}}',
         '{"type": "subscribe", "data": {"contract_id": 4711}}',

@@ -25,14 +25,9 @@ from ibticks.schema import check_contract_id
 from ibticks.selection import (
     DEFAULT_MARKET,
     Contents,
-    Selection,
-    SelectionResolver,
-    TimeRange,
-    check_tick_types,
     contents_table,
     default_columns,
     format_label,
-    summarise_contents,
 )
 from ibticks.storage import list_paths, metadata_folder
 from ibticks.store._maintenance import (
@@ -41,6 +36,7 @@ from ibticks.store._maintenance import (
     older_files,
     rebuild_index,
 )
+from ibticks.store._reader import StoreReader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,15 +46,14 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from ibticks._types import CompressionLike, SessionTypeLike, TickTypeLike, TickTypes
+    from ibticks._types import CompressionLike, TickTypeLike, TickTypes
     from ibticks.archive import ArchiveReport
     from ibticks.calendar import TimeLike
     from ibticks.config import ColumnsSetting
-    from ibticks.coverage import Coverage, FeedState
-    from ibticks.index import CompanionRecord, DailyStats, FileRecord, JournaledIndex
+    from ibticks.coverage import FeedState
+    from ibticks.index import CompanionRecord, FileRecord, JournaledIndex
     from ibticks.live import Buffer, BufferCache, Live, Policy
-    from ibticks.selection import Backfill
-    from ibticks.storage import ColumnCache, FileKey, Finding, Findings, StreamWriter
+    from ibticks.storage import FileKey, Finding, Findings, StreamWriter
     from ibticks.store._deletion import Deletion
     from ibticks.store._frame_writer import Duplicates
 
@@ -69,7 +64,7 @@ _CATALOGUE_INTERVAL_SECONDS: Final = 30.0
 _log = logging.getLogger(__name__)
 
 
-class Store:
+class Store(StoreReader):
     """A root folder of tick files and its index.
 
     Made by :func:`ibticks.open`; a context manager. Files are the truth: a lost index is rebuilt
@@ -90,112 +85,13 @@ class Store:
         cache: int = CACHE_BYTES,
         columns: ColumnsSetting = "auto",
     ) -> None:
+        super().__init__(root, index, cache, uses_companions=columns != "off")
         self.root: Final = root
         self.index: Final = index
         self.columns: Final = columns
-        self._resolver = SelectionResolver(root, index, uses_companions=columns != "off")
-        self._cache = cache
-        self._kept_decoded: ColumnCache | None = None
         self._kept_buffers: BufferCache | None = None
         self._catalogue_written = time.monotonic()
         self._changed = False
-
-    def select(
-        self,
-        contracts: int | str | Sequence[int | str],
-        tick_types: TickTypes | None = None,
-        period: str | timedelta | TimeRange | None = None,
-        *,
-        start: TimeLike | None = None,
-        end: TimeLike | None = None,
-        tz: str | tzinfo | None = None,
-        session: SessionTypeLike | None = None,
-        date: TimeLike | None = None,
-        sessions: int | None = None,
-        market: str = DEFAULT_MARKET,
-        now: TimeLike | None = None,
-        columns: str | Sequence[str] | None = None,
-        strict: bool = False,
-        backfill: Backfill = "exclude",
-    ) -> Selection:
-        """Select ticks; nothing is read yet.
-
-        Time is given in one of four ways, or not at all (everything):
-
-        - ``period``: back from now, such as ``"last_hour"``, ``"2h30m"``, ``"today"`` or
-          ``"since_open"`` (see :func:`ibticks.calendar.resolve_period`);
-        - ``start`` and ``end``: half-open; without ``end``, to now;
-        - ``session`` and ``date``: one session of a market; without ``date``, the one that runs
-          or ran last;
-        - ``sessions``: a number of sessions, the last ones that have ended.
-
-        Parameters
-        ----------
-        contracts : int, str or a sequence of them
-            Contract ids or symbols.
-        tick_types : str or sequence of str, optional
-            Of ``last``, ``all_last``, ``bid_ask``, ``mid_point``; all that are stored by default.
-        period : str, timedelta or TimeRange, optional
-            A :class:`~ibticks.selection.TimeRange` has all values of time.
-        start, end : optional
-            Anything :func:`ibticks.calendar.to_ns` reads.
-        tz : str or tzinfo, optional
-            Zone of naive times, and of ``today``.
-        session : str, optional
-            Session type, such as ``"regular"``; for ``sessions``, regular by default.
-        date : optional
-            Trading day of the session.
-        sessions : int, optional
-        market : str
-            ``US``, ``UK``, ``JP``, ``CME`` or the name of any calendar.
-        now : optional
-            Time that replaces the clock; ``"last_tick"`` is the last stored tick of the
-            selection, open files included.
-        columns : str or sequence of str, optional
-            By default those of the tick types.
-        strict : bool
-            Whether damaged data raises, instead of being left out with a warning.
-        backfill : {"exclude", "include", "only"}
-            Whether to include backfilled ticks, whose times are whole seconds.
-
-        Returns
-        -------
-        Selection
-
-        Raises
-        ------
-        UnknownContractError, AmbiguousContractError
-            With the candidates.
-        UnknownTickTypeError, UnknownColumnError, UnknownPeriodError, UnknownMarketError
-            Listing the valid values.
-        NoSessionError
-            If the market had no such session that day; names the previous and the next one.
-        NaiveDatetimeError
-            For a time without a zone, where ``tz`` is not given.
-        TimeRangeError
-            If start is not before end.
-        InputError
-            If time is given in more than one way, or a list is empty.
-        """
-        return self._resolver.select(
-            contracts,
-            tick_types,
-            TimeRange.of(
-                period,
-                start=start,
-                end=end,
-                tz=tz,
-                session=session,
-                date=date,
-                sessions=sessions,
-                market=market,
-                now=now,
-            ),
-            columns=columns,
-            strict=strict,
-            backfill=backfill,
-            decoded=self._decoded,
-        )
 
     def live(
         self,
@@ -409,43 +305,6 @@ class Store:
         """,
     )
 
-    def coverage(
-        self,
-        contracts: int | str | Sequence[int | str] | None = None,
-        tick_types: TickTypes | None = None,
-        period: str | timedelta | TimeRange | None = None,
-        *,
-        start: TimeLike | None = None,
-        end: TimeLike | None = None,
-        tz: str | tzinfo | None = None,
-        session: SessionTypeLike | None = None,
-        date: TimeLike | None = None,
-        sessions: int | None = None,
-        market: str = DEFAULT_MARKET,
-        now: TimeLike | None = None,
-    ) -> Coverage:
-        """Return what was captured and what was not; by default of all that is stored.
-
-        Parameters and errors are those of :meth:`select`; of several contracts, or of all, the
-        coverage has the stored streams only.
-
-        Returns
-        -------
-        Coverage
-        """
-        time_range = TimeRange.of(
-            period,
-            start=start,
-            end=end,
-            tz=tz,
-            session=session,
-            date=date,
-            sessions=sessions,
-            market=market,
-            now=now,
-        )
-        return self._resolver.coverage(contracts, tick_types, time_range)
-
     def feed_states(
         self,
         contracts: int | str | Sequence[int | str] | None = None,
@@ -502,20 +361,6 @@ class Store:
             streams = [stream for stream in streams if stream.tick_type in wanted]
         return feed_states(self.root, self.index, streams)
 
-    def contract_ids(self, contracts: int | str | Sequence[int | str]) -> tuple[int, ...]:
-        """Return the ids of contracts given by id or symbol.
-
-        Raises
-        ------
-        UnknownContractError, AmbiguousContractError
-            With the candidates.
-        """
-        return self._resolver.contract_ids(contracts)
-
-    def contracts(self) -> list[ContractRecord]:
-        """List the contracts that have names, by id."""
-        return self.index.contracts()
-
     def add_contract(
         self,
         contract_id: SupportsIndex,
@@ -549,27 +394,6 @@ class Store:
             [ContractRecord(contract_id, symbol, exchange, currency, contract_type)]
         )
         self._changed = True
-
-    def contents(self) -> list[Contents]:
-        """List what is stored, by contract and tick type."""
-        return summarise_contents(self.index.daily_stats(), self.contracts())
-
-    def daily_stats(
-        self,
-        contracts: int | str | Sequence[int | str] | None = None,
-        tick_types: TickTypes | None = None,
-    ) -> list[DailyStats]:
-        """List the statistics of each UTC day, contract and tick type from the index.
-
-        Raises
-        ------
-        UnknownContractError, AmbiguousContractError, UnknownTickTypeError
-            Listing the valid values.
-        """
-        ids = None if contracts is None else self.contract_ids(contracts)
-        return self.index.daily_stats(
-            ids, None if tick_types is None else check_tick_types(tick_types)
-        )
 
     def sql(
         self,
@@ -931,18 +755,6 @@ class Store:
         )
         return [key.path for key in remove_companions(self.root, self.index, keys)]
 
-    def _stored_streams(
-        self, contracts: int | str | Sequence[int | str] | None, tick_types: TickTypes | None
-    ) -> list[StreamKey]:
-        """Return the stored streams of contracts and tick types; None stands for all."""
-        ids = None if contracts is None else self.contract_ids(contracts)
-        types = None if tick_types is None else check_tick_types(tick_types)
-        return sorted(
-            stream
-            for stream in self._resolver.streams(ids)
-            if types is None or stream.tick_type in types
-        )
-
     def archive(
         self,
         to: str,
@@ -1233,30 +1045,12 @@ class Store:
             paths = list(purge_files(paths))
         return [path.relative_to(self.root).as_posix() for path in paths]
 
-    def _stream(self, contract: int | str, tick_type: TickTypeLike) -> StreamKey:
-        (contract_id,) = self.contract_ids(contract)
-        (checked,) = check_tick_types(tick_type)
-        return StreamKey(contract_id, checked)
-
     def forget(self) -> None:
         """Deprecated name of :meth:`clear_cache`."""
         warnings.warn(
             "Store.forget is called Store.clear_cache now", DeprecationWarning, stacklevel=2
         )
         self.clear_cache()
-
-    def clear_cache(self) -> None:
-        """Free the memory of the LRU cache of decoded columns; frames made from it stay valid.
-
-        Examples
-        --------
-        >>> import tempfile
-        >>> import ibticks as ibt
-        >>> with ibt.open(tempfile.mkdtemp(), cache=100_000_000) as store:
-        ...     store.clear_cache()
-        """
-        if self._kept_decoded is not None:
-            self._kept_decoded.clear()
 
     def close(self) -> None:
         """Close the index and free the memory; the embedded server stops with its last user.
@@ -1315,14 +1109,6 @@ class Store:
     def _repr_html_(self) -> str:
         caption = f"ibticks Store {self.root} · index: {self.index.describe()}"
         return contents_table(self.contents(), caption)
-
-    @property
-    def _decoded(self) -> ColumnCache:
-        if self._kept_decoded is None:
-            from ibticks.storage import ColumnCache
-
-            self._kept_decoded = ColumnCache(self._cache)
-        return self._kept_decoded
 
     @property
     def _buffers(self) -> BufferCache:

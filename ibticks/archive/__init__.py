@@ -4,6 +4,7 @@ Records of sealed files come in and are copied byte for byte; each copy is creat
 read back and compared before its ``ArchivedCopy`` goes to the index, and the local file is deleted
 after a grace time, when a marker file beside it tells where the copy is. Object stores are those of
 obstore (S3, Google Cloud, Azure, ``file://``, ``memory://``) and any other URL that fsspec opens.
+Beside the copies is their catalogue, so that ``ArchiveIndex`` reads them without a database.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         restore_files,
         verify_copy,
     )
+    from ibticks.archive._catalogue import ArchiveIndex
     from ibticks.archive._markers import Marker, read_marker, write_marker
     from ibticks.archive._object_store import (
         ObjectStatus,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from ibticks.archive._range_cache import find_copies, local_files
 
 __all__ = [
+    "ArchiveIndex",
     "ArchiveReport",
     "Marker",
     "ObjectStatus",

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from ibticks._warnings import user_stacklevel
+from ibticks.archive._catalogue import StreamMonth, write_archive_catalogue
 from ibticks.archive._markers import Marker, write_marker
 from ibticks.archive._object_store import check_preconditions, open_object_store, split_location
 from ibticks.errors import (
@@ -29,7 +30,7 @@ from ibticks.index import ArchivedCopy
 from ibticks.storage import FileKey, StreamLock, check_place, marker_path, metadata_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from ibticks.archive._object_store import ObjectStore
@@ -130,8 +131,13 @@ def archive_files(
     if not records:
         return
     check_preconditions(objects)
-    _add_note(root, objects.url)
     copies = {copy.path: copy for copy in index.archived([record.path for record in records])}
+    new = (
+        record
+        for record in records
+        if (copy := copies.get(record.path)) is None or not copy.is_copy_of(record)
+    )
+    pending = _note_pending(root, index, objects.url, map(_month_of, new))
     damaged: list[str] = []
     in_use: dict[str, int] = {}
     for record in records:
@@ -160,6 +166,9 @@ def archive_files(
             reason = error.message.partition(";")[0]
             in_use[reason] = in_use.get(reason, 0) + 1
         yield record
+    if pending:
+        write_archive_catalogue(objects, index, pending)
+        _write_note(root, objects.url, ())
     if in_use:
         warnings.warn(
             f"{sum(in_use.values())} archived files stay here: {'; '.join(in_use)}. Archive again "
@@ -371,12 +380,42 @@ def _note_path(root: Path) -> Path:
     return metadata_folder(root) / "archive.json"
 
 
-def _add_note(root: Path, url: str) -> None:
-    """Note the URL of an archive in the store, unless it is noted."""
-    path = _note_path(root)
-    urls: list[str] = []
+def _note_pending(
+    root: Path, index: Index, url: str, months: Iterable[StreamMonth]
+) -> set[StreamMonth]:
+    """Note the archive in the store, with the months that its catalogue will lack until the end.
+
+    Returns
+    -------
+    set of StreamMonth
+        These months, and those that an interrupted run has left.
+    """
+    noted = _read_note(root).get(url)
+    if noted is None:  # an archive without a catalogue
+        copies = (copy for copy in index.archived() if copy.location.startswith(f"{url}/"))
+        left = {_month_of(copy) for copy in copies}
+    else:
+        left = {month for key in noted if (month := StreamMonth.parse(key)) is not None}
+    pending = left.union(months)
+    if noted is None or pending != left:
+        _write_note(root, url, pending)
+    return pending
+
+
+def _month_of(row: FileRecord | ArchivedCopy) -> StreamMonth:
+    key = FileKey.parse(row.path)
+    assert key is not None
+    return StreamMonth.of(key.contract_id, key.tick_type, key.hour_ns)
+
+
+def _read_note(root: Path) -> dict[str, list[str]]:
+    """Return the months that the catalogue of each archive of a store lacks, by its URL."""
     with suppress(FileNotFoundError, ValueError, KeyError):
-        urls = list(json.loads(path.read_text())["locations"])
-    if url not in urls:
-        with written_beside(path) as descriptor:
-            write_all(descriptor, json.dumps({"locations": [*urls, url]}).encode())
+        return dict(json.loads(_note_path(root).read_text())["pending"])
+    return {}
+
+
+def _write_note(root: Path, url: str, pending: Iterable[StreamMonth]) -> None:
+    noted = _read_note(root) | {url: sorted(month.key for month in pending)}
+    with written_beside(_note_path(root)) as descriptor:
+        write_all(descriptor, json.dumps({"pending": noted}).encode())

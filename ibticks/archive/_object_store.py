@@ -84,6 +84,12 @@ class ObjectStore(Protocol):
     def status(self, key: str) -> ObjectStatus | None:
         """Return the status of an object, or None if there is none."""
 
+    def list_keys(self, prefix: str) -> list[str]:
+        """Return the keys below a folder, whose name ends with a slash."""
+
+    def delete(self, key: str) -> None:
+        """Delete an object, if there is one."""
+
 
 def open_object_store(
     url: str, *, max_retries: int | None = None, retry_seconds: float = RETRY_SECONDS
@@ -337,6 +343,19 @@ class _ObstoreObjects:
                 return None
         return ObjectStatus(meta["size"], meta["e_tag"] or "")
 
+    def list_keys(self, prefix: str) -> list[str]:
+        """Return the keys below a folder, whose name ends with a slash."""
+        before = self._prefix + prefix
+        with _explained("listing", self._location(prefix)):
+            chunks = self._obstore.list(self._store, before.rstrip("/"))
+            paths = [meta["path"] for chunk in chunks for meta in chunk]
+        return [path.removeprefix(self._prefix) for path in paths if path.startswith(before)]
+
+    def delete(self, key: str) -> None:
+        """Delete an object, if there is one."""
+        with _explained("deleting", self._location(key)), suppress(FileNotFoundError):
+            self._obstore.delete(self._store, self._prefix + key)
+
     def _location(self, key: str) -> str:
         return f"{self.url}/{key}"
 
@@ -420,6 +439,25 @@ class _FsspecObjects:
             return ObjectStatus(int(about["size"]), str(tag))
 
         return self._repeated("looking up", key, look_up)
+
+    def list_keys(self, prefix: str) -> list[str]:
+        """Return the keys below a folder, whose name ends with a slash."""
+
+        def look_up() -> list[str]:
+            self._files.invalidate_cache()
+            return list(self._files.find(self._path(prefix)))
+
+        root = self._path("")
+        return [path.removeprefix(root) for path in self._repeated("listing", prefix, look_up)]
+
+    def delete(self, key: str) -> None:
+        """Delete an object, if there is one."""
+
+        def delete() -> None:
+            with suppress(FileNotFoundError):
+                self._files.rm_file(self._path(key))
+
+        self._repeated("deleting", key, delete)
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{key}"

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
         ForwardingIndex,
         Index,
         IndexChange,
+        IndexReads,
+        ReadScope,
     )
     from ibticks.index._records import (
         ArchivedCopy,
@@ -48,9 +50,11 @@ __all__ = [
     "ForwardingIndex",
     "Index",
     "IndexChange",
+    "IndexReads",
     "JournaledIndex",
     "MemoryIndex",
     "PostgresIndex",
+    "ReadScope",
     "find_store_id",
     "open_index",
     "write_catalogue",

@@ -14,11 +14,13 @@ from ibticks._lazy import lazy_exports
 if TYPE_CHECKING:
     from ibticks._progress import progress_bar
     from ibticks.selection import Contents
+    from ibticks.store._archive_store import ArchiveStore
     from ibticks.store._deletion import Deletion, delete_files, delete_ticks, undo_deletion
     from ibticks.store._open import open_store
     from ibticks.store._store import Store
 
 __all__ = [
+    "ArchiveStore",
     "Contents",
     "Deletion",
     "Store",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from ibticks.index import PostgresIndex
     from ibticks.remote import RemoteStore
+    from ibticks.store._archive_store import ArchiveStore
 
 __all__ = ["identify", "open_store"]
 
@@ -56,14 +57,15 @@ def open_store(
     cache: int = CACHE_BYTES,
     columns: ColumnsSetting | None = None,
     token: str | None = None,
-) -> Store | RemoteStore:
+) -> Store | RemoteStore | ArchiveStore:
     """Open a store, or create one.
 
     Parameters
     ----------
     root : path
         Folder of the store; ``~`` is expanded. Or the URL of a service, ``http://`` or
-        ``https://``: the store that ``ibticks serve`` has on another machine.
+        ``https://``: the store that ``ibticks serve`` has on another machine. Or another URL, such
+        as ``s3://bucket/ticks``: what :meth:`Store.archive` copied there.
     dsn : str, optional
         PostgreSQL server for the index, as ``postgresql://user@host/database``. By default that
         of ``IBTICKS_DSN``, or else the embedded server.
@@ -81,8 +83,9 @@ def open_store(
 
     Returns
     -------
-    Store or RemoteStore
-        A :class:`~ibticks.remote.RemoteStore` for a URL.
+    Store, RemoteStore or ArchiveStore
+        A :class:`~ibticks.remote.RemoteStore` for the URL of a service, an
+        :class:`~ibticks.store.ArchiveStore` for that of an archive.
 
     Raises
     ------
@@ -103,6 +106,8 @@ def open_store(
         with a folder, or another option with a URL.
     RemoteError, RemoteAccessError
         If no service answers at a URL, or it refuses the token.
+    ArchiveError
+        If an archive cannot be read, or has no catalogue.
 
     Examples
     --------
@@ -119,6 +124,13 @@ def open_store(
         return RemoteStore(root, token)
     if token is not None:
         raise InputError(f"token= is for the URL of a service, and {str(root)!r} is a folder")
+    if isinstance(root, str) and "://" in root:
+        if dsn is not None or columns is not None or not create:
+            raise InputError(f"{root} is the URL of an archive: only cache= goes with it")
+        _check_cache(cache)
+        from ibticks.store._archive_store import ArchiveStore
+
+        return ArchiveStore(root, cache)
     path = expand_home(root).resolve()
     dsn = dsn or dsn_from_environment()
     _check_cache(cache)

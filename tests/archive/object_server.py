@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,7 +20,7 @@ __all__ = ["ObjectServer", "Request", "serve_objects"]
 
 @dataclass(frozen=True)
 class Request:
-    """One request: its method, key, and range of bytes (empty for the whole)."""
+    """One request: its method, key (empty for a listing), and range of bytes (empty for all)."""
 
     method: str
     key: str
@@ -55,7 +57,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing."""
 
     def _begin(self) -> tuple[Request, str | None]:
-        key = self.path.partition("?")[0].removeprefix("/ticks/")
+        key = self.path.partition("?")[0].removeprefix("/ticks").lstrip("/")
         request = Request(self.command, key, self.headers.get("Range", ""))
         self.state.requests.append(request)
         return request, self.state.fault(request)
@@ -101,6 +103,9 @@ class _Handler(BaseHTTPRequestHandler):
         if fault in ("slow down", "forbidden"):
             self._refuse(fault)
             return
+        if "list-type=2" in self.path:
+            self._list(request)
+            return
         whole = self.state.objects.get(request.key)
         if whole is None:
             self._answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
@@ -113,6 +118,32 @@ class _Handler(BaseHTTPRequestHandler):
             data = bytes(len(data))
         status = 206 if request.range else 200
         self._answer(status, data, of=whole, cut=fault == "cut")
+        self.state.after(request)
+
+    def _list(self, request: Request) -> None:
+        """Answer ListObjectsV2 as the objects are now, whatever ``after`` does to them."""
+        prefix = parse_qs(urlsplit(self.path).query).get("prefix", [""])[0]
+        rows = "".join(
+            f"<Contents><Key>{key}</Key><Size>{len(data)}</Size><ETag>a</ETag>"
+            "<LastModified>2025-01-10T00:00:00.000Z</LastModified></Contents>"
+            for key, data in sorted(self.state.objects.items())
+            if key.startswith(prefix)
+        )
+        self.state.after(request)
+        self._answer(200, f"<ListBucketResult>{rows}</ListBucketResult>".encode())
+
+    def do_POST(self) -> None:
+        """Answer DeleteObjects."""
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        request, fault = self._begin()
+        if fault in ("slow down", "forbidden"):
+            self._refuse(fault)
+            return
+        keys = re.findall("<Key>(.*?)</Key>", body)
+        for key in keys:
+            self.state.objects.pop(key, None)
+        rows = "".join(f"<Deleted><Key>{key}</Key></Deleted>" for key in keys)
+        self._answer(200, f"<DeleteResult>{rows}</DeleteResult>".encode())
         self.state.after(request)
 
     def do_HEAD(self) -> None:

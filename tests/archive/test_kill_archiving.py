@@ -6,6 +6,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import ibticks as ibt
 from tests.archive.conftest import HOURS, NOW
 
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 
     import pytest
 
-    import ibticks as ibt
     from tests.archive.object_server import ObjectServer, Request
 
 CODE = """
@@ -65,4 +65,6 @@ def test_a_kill_after_any_request(
     assert not any((ticks.root / path).exists() for path in HOURS)
     assert [copy.path for copy in ticks.index.archived()] == HOURS
     assert not ticks.verify().problems
+    with ibt.open("s3://ticks") as archive:
+        assert archive.select(265598, "last").to_polars().equals(loaded)
     assert ticks.archive("s3://ticks", now=NOW).copied == []

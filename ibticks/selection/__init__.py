@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         check_backfill,
         default_columns,
     )
+    from ibticks.selection._tail import read_tail
     from ibticks.selection._time_range import DEFAULT_MARKET, TimeRange
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "format_label",
     "narrow",
     "partition_by_hour",
+    "read_tail",
     "summarise_contents",
 ]
 

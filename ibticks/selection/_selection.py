@@ -420,11 +420,12 @@ class Selection:
         ...     store.select(265598).tail(2)["mid_price"].to_list()
         [190.0, 189.5]
         """
-        from ibticks.selection._tail import load_tail
+        from ibticks.frames import to_polars
+        from ibticks.selection._tail import read_tail
 
         if n < 0:
             raise InputError(f"n={n} ticks cannot be loaded: give 0 or more")
-        return load_tail(self, n)
+        return to_polars(read_tail(self, n))
 
     def to_pandas(self) -> pd.DataFrame:
         """Load a pandas frame, rows numbered from 0; ``df.attrs["ibticks"]`` has the metadata.

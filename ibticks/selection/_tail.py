@@ -10,19 +10,19 @@ from ibticks.selection._batches import narrow, overlapping
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import polars as pl
+    import pyarrow as pa
 
     from ibticks._types import Interval
     from ibticks.index import FileRecord
     from ibticks.selection._selection import Selection
 
-__all__ = ["load_tail"]
+__all__ = ["read_tail"]
 
 _WINDOW_GROWTH: Final = 8
 
 
-def load_tail(selection: Selection, rows: int) -> pl.DataFrame:
-    """Load the last rows of a selection, those that its whole frame would end with."""
+def read_tail(selection: Selection, rows: int) -> pa.Table:
+    """Read the last rows of a selection, those that its whole table would end with."""
     # Whatever the index says: all ticks from some time on are the end of the frame, if they are
     # enough.
     for window in _windows(selection):
@@ -31,10 +31,11 @@ def load_tail(selection: Selection, rows: int) -> pl.DataFrame:
         if start_ns is None:
             continue
         end = narrow(window, start_ns=start_ns)
-        frame = None if end is None else _load(end, files)
-        if frame is not None and frame.height >= rows:
-            return frame.tail(rows)
-    return _load(selection, selection.files()).tail(rows)
+        table = None if end is None else _read(end, files)
+        if table is not None and table.num_rows >= rows:
+            return table.slice(table.num_rows - rows)
+    table = _read(selection, selection.files())
+    return table.slice(max(table.num_rows - rows, 0))
 
 
 def _windows(selection: Selection) -> Iterator[Selection]:
@@ -89,8 +90,8 @@ def _runs(
                 yield time_ns, 1
 
 
-def _load(selection: Selection, files: list[FileRecord]) -> pl.DataFrame:
-    """Load some files of a selection; the rows of :meth:`Selection.to_polars`."""
-    from ibticks.frames import to_polars, to_table
+def _read(selection: Selection, files: list[FileRecord]) -> pa.Table:
+    """Read some files of a selection; the rows of :meth:`Selection.to_arrow`."""
+    from ibticks.frames import to_table
 
-    return to_polars(to_table(selection.read_streams(files), selection.columns))
+    return to_table(selection.read_streams(files), selection.columns)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
+import pyarrow as pa
 import pyarrow.compute as pc
 from fastapi import Depends, Header, Query, Request
 from starlette.exceptions import HTTPException
@@ -14,9 +15,6 @@ from starlette.exceptions import HTTPException
 from ibticks.errors import InputError
 from ibticks.frames import BufferCompression  # noqa: TC001 - FastAPI reads annotations
 from ibticks.schema import COLUMNS, FieldType, check_columns
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 __all__ = ["MEDIA_TYPES", "OTHER_FORMATS", "Bound", "Form", "TickForm", "TickFormat"]
 
@@ -54,10 +52,12 @@ _COMPARISONS: Final[dict[str, Any]] = {
     "==": pc.equal,
     "!=": pc.not_equal,
 }
+_INTEGERS: Final = {"sequence": (0, 2**64 - 1), "contract_id": (-(2**63), 2**63 - 1)}
+"""Columns of integers, with the smallest and the largest value of their types."""
+
+_MAX_DIGITS: Final = 30
 _NUMERIC: Final = tuple(
-    name
-    for name, column in COLUMNS.items()
-    if column.type is FieldType.FLOAT or name in ("sequence", "contract_id")
+    name for name, column in COLUMNS.items() if column.type is FieldType.FLOAT or name in _INTEGERS
 )
 
 
@@ -69,7 +69,8 @@ class Bound:
     ----------
     column : str
     comparison : str
-    value : float
+    value : int or float
+        An int for a column of integers, which are compared exactly.
     """
 
     column: str
@@ -87,8 +88,9 @@ class Bound:
 
         Examples
         --------
-        >>> Bound.parse("price >= 180.5")
-        Bound(column='price', comparison='>=', value=180.5)
+        >>> Bound.parse("price >= 180.5"), Bound.parse("sequence<9007199254740993")
+        (Bound(column='price', comparison='>=', value=180.5),
+         Bound(column='sequence', comparison='<', value=9007199254740993))
         """
         match = _BOUND.fullmatch(text)
         if match is None or match[1] not in _NUMERIC:
@@ -97,18 +99,32 @@ class Bound:
                 f"where=price>=180.5; columns are {', '.join(_NUMERIC)}, comparisons "
                 f"{', '.join(_COMPARISONS)}"
             )
+        column, comparison, number = match.groups()
+        is_whole = column in _INTEGERS
         try:
-            value = float(match[3])
+            value = int(number[:_MAX_DIGITS]) if is_whole else float(number)
         except ValueError:
             value = math.nan
-        if math.isnan(value):
-            raise InputError(f"where={text!r:.60}: {match[3]!r:.30} is no number")
-        return cls(match[1], match[2], value)
+        if math.isnan(value) or (is_whole and len(number) > _MAX_DIGITS):
+            raise InputError(
+                f"where={text!r:.60}: {number!r:.30} is no {'whole ' * is_whole}number"
+                f"{f' of at most {_MAX_DIGITS} digits' * is_whole}"
+            )
+        return cls(column, comparison, value)
 
     def mask(self, table: pa.Table) -> pa.ChunkedArray:
         """Return for each row whether the condition holds; it does not for an absent value."""
-        matches = _COMPARISONS[self.comparison](table[self.column], self.value)
-        return pc.fill_null(matches, False)
+        values = table[self.column]
+        compared: Any = self.value
+        if self.column in _INTEGERS:
+            smallest, largest = _INTEGERS[self.column]
+            # A number that the type does not have is beyond its smallest or its largest one.
+            if not smallest <= self.value <= largest:
+                is_below = self.value < smallest
+                matches = self.comparison in (("!=", ">", ">=") if is_below else ("!=", "<", "<="))
+                return pc.and_(pc.is_valid(values), matches)
+            compared = pa.scalar(self.value, values.type)
+        return pc.fill_null(_COMPARISONS[self.comparison](values, compared), False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +148,8 @@ class TickForm:
         Whether NDJSON begins with a line of the coverage.
     is_explained : bool
         Whether the response is the size of the answer, from the index, instead of the answer.
+    is_head : bool
+        Whether the response has headers only, and that size in them.
     """
 
     format: TickFormat = "json"
@@ -142,6 +160,7 @@ class TickForm:
     compression: BufferCompression = "none"
     has_coverage: bool = False
     is_explained: bool = False
+    is_head: bool = False
 
     @property
     def is_whole(self) -> bool:
@@ -201,7 +220,8 @@ def _form(
         order == "desc",
         compression or ("zstd" if chosen == "parquet" else "none"),
         coverage,
-        explain or request.method == "HEAD",
+        explain,
+        request.method == "HEAD",
     )
 
 
@@ -214,7 +234,10 @@ def _split(values: list[str] | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _negotiate(accept: str) -> TickFormat:
-    """Return the format of the media type that a client prefers.
+    """Return the format of the media type that a client prefers (RFC 9110, section 12.5.1).
+
+    Of each format the most specific range that matches tells the quality. Of equal ones that with
+    the more specific range is chosen, then the one that the client writes first, then JSON.
 
     Raises
     ------
@@ -225,26 +248,40 @@ def _negotiate(accept: str) -> TickFormat:
     --------
     >>> _negotiate("text/csv;q=0.5, application/vnd.apache.arrow.stream")
     'arrow'
+    >>> _negotiate("application/json;q=0, text/*, */*;q=0.1")
+    'csv'
     """
-    known = {media_type: name for name, media_type in MEDIA_TYPES.items()} | _OTHER_NAMES
-    best: tuple[float, TickFormat] | None = None
-    for part in accept.split(","):
-        media_type, *parameters = (value.strip().lower() for value in part.split(";"))
-        quality = next((_quality(value[2:]) for value in parameters if value[:2] == "q="), 1.0)
-        name: TickFormat | None = known.get(media_type)
-        if media_type in ("*/*", "application/*", ""):
-            name = "json"
-        if name is not None and quality > 0 and (best is None or quality > best[0]):
-            best = quality, name
+    ranges = _parse_accept(accept)
+    names = [(media_type, name) for name, media_type in MEDIA_TYPES.items()]
+    # Another name of a media type counts only where a client writes it.
+    names += [(other, name) for other, name in _OTHER_NAMES.items() if other in ranges]
+    offers: list[tuple[float, int, int, TickFormat]] = []
+    for media_type, name in names:
+        generality = (media_type, f"{media_type.partition('/')[0]}/*", "*/*")
+        for rank, pattern in enumerate(generality):
+            if pattern in ranges:
+                quality, place = ranges[pattern]
+                offers.append((-quality, rank, place, name))
+                break
+    best = min((offer for offer in offers if offer[0]), key=lambda offer: offer[:3], default=None)
     if best is None:
         raise HTTPException(
             406, f"Accept: {accept[:100]}: use one of {', '.join(MEDIA_TYPES.values())}, or format="
         )
-    return best[1]
+    return best[3]
 
 
-def _quality(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return 0.0
+def _parse_accept(accept: str) -> dict[str, tuple[float, int]]:
+    """Return quality and place of each media range; a quality that is no number is 0."""
+    ranges: dict[str, tuple[float, int]] = {}
+    for place, part in enumerate(accept.lower().split(",")):
+        media_range, *parameters = (value.strip() for value in part.split(";"))
+        weights = [value[2:] for value in parameters if value.startswith("q=")]
+        is_valid = all(_QUALITY.fullmatch(weight) for weight in weights)
+        if media_range:
+            quality = float(weights[0]) if weights and is_valid else float(is_valid)
+            ranges.setdefault(media_range, (quality, place))
+    return ranges or {"*/*": (1.0, 0)}
+
+
+_QUALITY: Final = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?", re.ASCII)

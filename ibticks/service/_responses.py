@@ -18,7 +18,7 @@ from ibticks.calendar import format_ns, now_ns
 from ibticks.format import encode_frame, encode_message
 from ibticks.frames import encode_tables, metadata_of
 from ibticks.schema import COLUMNS
-from ibticks.selection import HourlyBatches, partition_by_hour
+from ibticks.selection import HourlyBatches, partition_by_hour, read_tail
 from ibticks.service._encoding import encode_frames, encode_json
 from ibticks.service._formats import MEDIA_TYPES, TickForm
 
@@ -41,6 +41,8 @@ FIRST_CHUNK_ROWS: Final = 256
 BATCH_ROWS: Final = 1 << 16
 """Rows of an Arrow batch."""
 _WHOLE_ROWS: Final = 1 << 20
+_MAX_TAIL_ROWS: Final = 1 << 18
+"""Ticks that are read at once from the end; more are read hour by hour."""
 _ENVELOPE: Final = ("timestamp", "contract_id", "tick_type", "stream_id")
 
 
@@ -60,10 +62,12 @@ def tick_response(selection: Selection, tail: Mapping[str, Any], form: TickForm)
     form : TickForm
     """
     headers = {"Cache-Control": "no-store", **_coverage_headers(selection)}
-    if form.is_explained:
-        size = _explain(selection)
+    if form.is_explained or form.is_head:
+        size = _explain(selection, form)
         headers |= {f"X-Ticks-{name.title()}": str(value) for name, value in size.items()}
-        return JSONResponse(size, headers=headers)
+        if form.is_explained:
+            return JSONResponse(size, headers=headers)
+        return StreamingResponse(iter(()), media_type=MEDIA_TYPES[form.format], headers=headers)
     match form.format:
         case "json":
             chunks = _json_chunks(selection, tail, form)
@@ -78,21 +82,24 @@ def tick_response(selection: Selection, tail: Mapping[str, Any], form: TickForm)
     return stream_chunks(chunks, MEDIA_TYPES[form.format], headers)
 
 
-def _explain(selection: Selection) -> dict[str, Any]:
+def _explain(selection: Selection, form: TickForm) -> dict[str, Any]:
     """Return the size of an answer, as the index has it.
 
-    A file that lies only partly in the selection counts whole, and one that is being written counts
-    as of its last row of the index: ``exact`` is then false.
+    The rows are at most these, and the bytes and files are those of the time range: a file that
+    lies only partly in the selection counts whole, one that is being written as of its last row in
+    the index, and every tick may meet the bounds. Without such files and bounds, ``exact`` is true.
     """
     files = selection.files()
+    rows = sum(record.ticks for record in files)
+    is_exact = not (rows and form.bounds) and all(
+        record.sealed and any(record.is_inside(interval) for interval in selection.intervals)
+        for record in files
+    )
     return {
-        "rows": sum(record.ticks for record in files),
+        "rows": rows if form.limit is None else min(rows, form.limit),
         "bytes": sum(record.size for record in files),
         "files": len(files),
-        "exact": all(
-            record.sealed and any(record.is_inside(interval) for interval in selection.intervals)
-            for record in files
-        ),
+        "exact": is_exact or form.limit == 0,
     }
 
 
@@ -219,7 +226,13 @@ def _tables(selection: Selection, form: TickForm, columns: Sequence[str]) -> Ite
     chosen = replace(selection, columns=read)
     if not left:
         return
-    for table in _hours_back(chosen) if form.is_descending else _hours(chosen):
+    if not form.is_descending:
+        tables = _hours(chosen)
+    elif form.limit is None or form.bounds or form.limit > _MAX_TAIL_ROWS:
+        tables = _hours_back(chosen)
+    else:
+        tables = iter([_reverse(read_tail(chosen, form.limit))])
+    for table in tables:
         answer = form.filter(table)
         if answer.num_rows > left:
             answer = answer.slice(0, int(left))
@@ -234,7 +247,33 @@ def _with(columns: Iterable[str], more: Iterable[str]) -> tuple[str, ...]:
 
 
 def _hours(selection: Selection) -> Iterator[pa.Table]:
-    return HourlyBatches(selection).batches(selection.columns)
+    """Yield tables of some hours, the first one of a block or so: it is there sooner."""
+    for part in _cut_after_first_block(selection):
+        yield from HourlyBatches(part).batches(selection.columns)
+
+
+def _cut_after_first_block(selection: Selection) -> list[Selection]:
+    """Cut a selection in two by time, before the second block of one of its first files."""
+    if not selection.intervals:
+        return []
+    whole = selection.intervals[0]
+    files = [record for record in selection.files() if record.end_ns >= whole.start_ns]
+    first_ns = min((record.hour_ns for record in files), default=0)
+    cut_ns = min(
+        (
+            next((block.min_ns for block in record.blocks[1:]), whole.end_ns)
+            for record in files
+            if record.hour_ns == first_ns
+        ),
+        default=whole.end_ns,
+    )
+    if not whole.start_ns < cut_ns < whole.end_ns:
+        return [selection]
+    first, second = Interval(whole.start_ns, cut_ns), Interval(cut_ns, whole.end_ns)
+    return [
+        replace(selection, intervals=(first,)),
+        replace(selection, intervals=(second, *selection.intervals[1:])),
+    ]
 
 
 def _hours_back(selection: Selection) -> Iterator[pa.Table]:
@@ -242,8 +281,13 @@ def _hours_back(selection: Selection) -> Iterator[pa.Table]:
     for partition in reversed(partition_by_hour(selection.files(), selection.intervals)):
         interval = Interval(partition.first_ns, partition.after_ns)
         if interval.start_ns < interval.end_ns:
-            for table in reversed([*_hours(replace(selection, intervals=(interval,)))]):
-                yield table.take(np.arange(table.num_rows - 1, -1, -1))
+            hour = HourlyBatches(replace(selection, intervals=(interval,)))
+            for table in reversed([*hour.batches(selection.columns)]):
+                yield _reverse(table)
+
+
+def _reverse(table: pa.Table) -> pa.Table:
+    return table.take(np.arange(table.num_rows - 1, -1, -1))
 
 
 def stream_chunks(

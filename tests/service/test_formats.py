@@ -18,6 +18,7 @@ import pytest
 
 from ibticks.errors import CorruptDataWarning
 from ibticks.frames import metadata_of
+from ibticks.selection import Selection
 from ibticks.service import Service
 from ibticks.service import _responses as responses
 
@@ -120,6 +121,14 @@ def test_lines_with_coverage(client: httpx.Client, sample_store: ibt.Store) -> N
         (f"{ARROW};q=0, text/csv", "text/csv; charset=utf-8"),
         ("text/html, application/xhtml+xml, */*;q=0.8", "application/json"),
         ("application/x-ndjson", "application/x-ndjson"),
+        ("application/ndjson, */*", "application/x-ndjson"),
+        ("text/*", "text/csv; charset=utf-8"),
+        ("Text/CSV; header=present; Q=0.5, image/png", "text/csv; charset=utf-8"),
+        ("application/*;q=0.1, text/csv;q=0.2", "text/csv; charset=utf-8"),
+        ("*/*, application/json;q=0", "application/x-ndjson"),
+        ("application/*, application/json;q=0.1", "application/x-ndjson"),
+        (f"*/*;q=0.5, text/csv;q=0.5, {ARROW};q=0.5", "text/csv; charset=utf-8"),
+        ("", "application/json"),
     ],
 )
 def test_the_format_is_negotiated(client: httpx.Client, accept: str, media_type: str) -> None:
@@ -131,9 +140,10 @@ def test_the_format_is_negotiated(client: httpx.Client, accept: str, media_type:
 
 
 def test_formats_that_there_are_not(client: httpx.Client) -> None:
-    response = client.get(RANGE, params=DAY, headers={"Accept": "image/png, text/csv;q=x"})
-    assert response.status_code == 406
-    assert ARROW in response.json()["data"]["message"]
+    for accept in ("image/png, text/csv;q=x", "text/csv;q=0", "*/*;q=0", "text/csv;q=nan"):
+        response = client.get(RANGE, params=DAY, headers={"Accept": accept})
+        assert response.status_code == 406
+        assert ARROW in response.json()["data"]["message"]
     assert client.get(RANGE, params=DAY | {"format": "xml"}).status_code == 400
 
 
@@ -167,7 +177,11 @@ def test_bounds(
 
 
 @pytest.mark.parametrize(
-    "where", ["price", "price>x", "price>nan", "exchange=Q", "price=>5", "cost>5", "price>1>2"]
+    "where",
+    [
+        *("price", "price>x", "price>nan", "exchange=Q", "price=>5", "cost>5", "price>1>2"),
+        *("sequence>1.5", "sequence>inf", "contract_id=1e3", "sequence<" + "9" * 5000),
+    ],
 )
 def test_wrong_bounds(client: httpx.Client, where: str) -> None:
     response = client.get(RANGE, params=DAY | {"where": where})
@@ -185,45 +199,127 @@ def test_limit_and_order(client: httpx.Client, sample_store: ibt.Store, limit: i
         assert fetch(client, limit=limit, order=order).json()["count"] == min(limit, 62_873)
 
 
-def test_a_limit_reads_no_further(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    hours: list[int] = []
-    plain = responses._hours
+def test_integers_are_compared_exactly(store: ibt.Store) -> None:
+    """Neighbours above 2**53 are one number as doubles."""
+    numbers = [2**53, 2**53 + 1, 2**63, 2**64 - 1]
+    frame = pl.DataFrame(
+        {
+            "timestamp": [f"2025-01-10T14:00:0{place}Z" for place in range(4)],
+            "price": [1.0] * 4,
+            "sequence": pl.Series(numbers, dtype=pl.UInt64),
+        }
+    )
+    store.write(frame, contract_id=1, tick_type="last")
+    query = {"tick_type": "last", "start_time": "2025-01-10T00Z", "end_time": "2025-01-11T00Z"}
+    with Service(store, port=0) as service:
+        for comparison, holds in (
+            (">=", int.__ge__),
+            ("<=", int.__le__),
+            ("<", int.__lt__),
+            (">", int.__gt__),
+            ("=", int.__eq__),
+            ("!=", int.__ne__),
+        ):
+            for value in (-1, 2**53, 2**53 + 1, 2**64 - 1, 2**64):
+                where = f"sequence{comparison}{value}"
+                response = httpx.get(
+                    f"{service.url}/v2/historical/1/range", params=query | {"where": where}
+                )
+                sequences = [message["data"]["sequence"] for message in response.json()["messages"]]
+                assert sequences == [number for number in numbers if holds(number, value)], where
 
-    def counted(selection: Any) -> Any:
-        for table in plain(selection):
-            hours.append(table.num_rows)
-            yield table
 
-    monkeypatch.setattr(responses, "_hours", counted)
-    fetch(client, limit=5)
-    fetch(client, limit=5, order="desc")
-    assert len(hours) == 2
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_a_limit_reads_some_blocks(
+    store: ibt.Store, monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    ticks = 100_000
+    frame = pl.select(
+        timestamp=pl.datetime(2025, 1, 10, 14, time_zone="UTC", time_unit="ns")
+        + pl.duration(milliseconds=36 * pl.int_range(ticks)),
+        price=pl.int_range(ticks) / 100,
+        size=pl.lit(1.0),
+    )
+    store.write(frame, contract_id=1, tick_type="last")
+    (record,) = store.index.files()
+    assert len(record.blocks) > 2
+    read: list[int] = []
+    plain = Selection.read_files
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        blocks = plain(*arguments, **options)
+        read.extend(columns.rows for columns in blocks)
+        return blocks
+
+    monkeypatch.setattr(Selection, "read_files", counted)
+    query: dict[str, Any] = {"tick_type": "last"}
+    query |= {"start_time": "2025-01-10T00Z", "end_time": "2025-01-11T00Z"}
+    with Service(store, port=0) as service:
+        url = f"{service.url}/v2/historical/1/range"
+        body = httpx.get(url, params=query | {"limit": 5, "order": order}).json()
+    prices = frame["price"].head(5) if order == "asc" else frame["price"].tail(5).reverse()
+    assert [message["data"]["price"] for message in body["messages"]] == prices.to_list()
+    assert 5 <= sum(read) <= max(block.messages for block in record.blocks)
 
 
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
+@pytest.mark.parametrize(
+    ("form", "rows", "is_exact"),
+    [
+        ({}, 62_873, True),
+        ({"limit": 5}, 5, True),
+        ({"limit": 10**9, "order": "desc"}, 62_873, True),
+        ({"where": "bid_price>180"}, 62_873, False),
+        ({"where": "bid_price>180", "limit": 0}, 0, True),
+        ({"start_time": "2013-10-08T14:30Z"}, None, False),
+    ],
+)
 def test_the_size_of_an_answer(
-    client: httpx.Client, sample_store: ibt.Store, method: str, monkeypatch: pytest.MonkeyPatch
+    client: httpx.Client,
+    sample_store: ibt.Store,
+    method: str,
+    monkeypatch: pytest.MonkeyPatch,
+    form: dict[str, Any],
+    rows: int | None,
+    is_exact: bool,
 ) -> None:
     def fail(*_: Any) -> Any:
         raise AssertionError("no tick is read")
 
     monkeypatch.setattr(responses, "_tables", fail)
-    selection = day(sample_store)
-    query = {"tick_types": "bid_ask", **DAY} | ({"explain": 1} if method == "GET" else {})
+    query: dict[str, Any] = {"tick_types": "bid_ask", **DAY, **form}
+    selection = sample_store.select(
+        IBM, "bid_ask", start=query["start_time"], end=query["end_time"]
+    )
+    files = selection.files()
+    expected = {
+        "rows": sum(record.ticks for record in files) if rows is None else rows,
+        "bytes": sum(record.size for record in files),
+        "files": len(files),
+        "exact": is_exact,
+    }
+    if method == "GET":
+        query |= {"explain": 1}
     response = client.request(method, RANGE, params=query)
     assert response.status_code == 200
-    expected = {
-        "rows": 62_873,
-        "bytes": sum(record.size for record in selection.files()),
-        "files": len(selection.files()),
-        "exact": True,
-    }
     for name, value in expected.items():
         assert response.headers[f"x-ticks-{name}"] == str(value)
     if method == "GET":
         assert response.json() == expected
     else:
         assert response.content == b""
+
+
+@pytest.mark.parametrize(
+    ("name", "media_type"),
+    [("json", "application/json"), ("arrow", ARROW), ("csv", "text/csv; charset=utf-8")],
+)
+def test_head_has_the_headers_of_get(client: httpx.Client, name: str, media_type: str) -> None:
+    query: dict[str, Any] = {"tick_types": "bid_ask", **DAY, "format": name, "limit": 1}
+    head, get = client.head(RANGE, params=query), client.get(RANGE, params=query)
+    assert head.headers["content-type"] == get.headers["content-type"] == media_type
+    assert "content-length" not in head.headers
+    assert head.headers["x-ticks-gaps"] == get.headers["x-ticks-gaps"]
 
 
 @pytest.mark.parametrize("encoding", ["zstd", "br", "gzip"])

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = ["append", "headless", "tick"]
 
-_VERSION: Final = 200
+_TEXT, _PROTOBUF = 200, 226  # server versions: ticks as text, and as Protocol Buffers
 _READ: Final = 16_384
 _TICKS: Final = 50_000
 _APPENDED: Final = 200_000
@@ -59,17 +59,23 @@ def tick(scene: Scene) -> Iterator[Row]:
             value for value in Replay.from_samples([sample]).streams.items() if value[0][1] == kind
         )
         ticks = min(_TICKS, stream.rows)
-        tape = b"".join(stream.frames(FIRST_REQUEST_ID, 0, ticks))
-        took = compare(
-            [
-                Contender("ibapi", partial(_official, tape)),
-                Contender("ours", partial(_ours, scene, tape, stream, ticks)),
-            ],
-            scene.repeat,
-        )
-        alone, ours = (Figure.seconds(took[name], ticks) for name in ("ibapi", "ours"))
-        what = f"a {kind} tick through ibapi, written"
-        yield Row(what, ours, "through ibapi, dropped", alone, share=True, goal=at_most(1.2))
+        contenders = []
+        for version in (_TEXT, _PROTOBUF):
+            tape = b"".join(stream.frames(version, FIRST_REQUEST_ID, 0, ticks))
+            contenders += [
+                Contender(f"ibapi {version}", partial(_official, version, tape)),
+                Contender(f"ours {version}", partial(_ours, scene, version, tape, stream, ticks)),
+            ]
+        took = compare(contenders, scene.repeat)
+        for version in (_TEXT, _PROTOBUF):
+            alone, ours = (
+                Figure.seconds(took[f"{name} {version}"], ticks) for name in ("ibapi", "ours")
+            )
+            what = f"a {kind} tick through ibapi at server version {version}, written"
+            yield Row(what, ours, "through ibapi, dropped", alone, share=True, goal=at_most(1.2))
+        before = Figure.seconds(took[f"ours {_TEXT}"], ticks)
+        what = f"a {kind} tick of server version {_PROTOBUF}, written"
+        yield Row(what, ours, f"of {_TEXT}", before, share=True, goal=at_most(1.2))
 
 
 def append(scene: Scene) -> Iterator[Row]:
@@ -99,8 +105,8 @@ def headless(scene: Scene) -> Iterator[Row]:
 class _Tape:
     """A socket that a recording comes from, as fast as it is read."""
 
-    def __init__(self, tape: bytes) -> None:
-        self._greeting: bytes | None = frame(b"%d\x0020131008 13:30:00 UTC\0" % _VERSION)
+    def __init__(self, version: int, tape: bytes) -> None:
+        self._greeting: bytes | None = frame(b"%d\x0020131008 13:30:00 UTC\0" % version)
         self._tape = tape
         self._at = 0
 
@@ -132,31 +138,31 @@ class _Official(EWrapper, EClient):
         self.ticks += 1
 
 
-def _play(client: EClient, tape: bytes, cure: Callable[[Connection], None]) -> None:
+def _play(client: EClient, version: int, tape: bytes, cure: Callable[[Connection], None]) -> None:
     """Run the work of the threads of a client one after the other, so that neither waits."""
     connection = Connection("tape", 0)
     cure(connection)
     client.conn = connection
-    connection.socket = _Tape(tape)
+    connection.socket = _Tape(version, tape)
     connection.recvMsg()
-    client.serverVersion_ = _VERSION
-    client.decoder = Decoder(client, _VERSION)
+    client.serverVersion_ = version
+    client.decoder = Decoder(client, version)
     client.setConnState(EClient.CONNECTED)
     EReader(connection, client.msg_queue).run()
     client.run()
 
 
 @contextmanager
-def _official(tape: bytes) -> Iterator[Callable[[], object]]:
+def _official(version: int, tape: bytes) -> Iterator[Callable[[], object]]:
     def cure(connection: Connection) -> None:
         connection._recvAllMsg = lambda: connection.socket.recv(_READ)
 
-    yield lambda: _play(_Official(), tape, cure)
+    yield lambda: _play(_Official(), version, tape, cure)
 
 
 @contextmanager
 def _ours(
-    scene: Scene, tape: bytes, stream: TickStream, ticks: int
+    scene: Scene, version: int, tape: bytes, stream: TickStream, ticks: int
 ) -> Iterator[Callable[[], object]]:
     root = scene.folder / "captured"
     index = MemoryIndex()
@@ -172,7 +178,7 @@ def _ours(
     client = Client(
         ConnectionHandler(settings, subscriptions, index, lambda _, error: failures.append(error))
     )
-    yield lambda: _play(client, tape, lambda _: None)
+    yield lambda: _play(client, version, tape, lambda _: None)
     if failures or recorder.ticks != ticks:
         raise AssertionError(f"{recorder.ticks} of {ticks} ticks, {failures}")
     recorder.close()

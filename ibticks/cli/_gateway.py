@@ -62,6 +62,10 @@ def gateway(
     as_now: Annotated[
         bool, typer.Option("--as-now", help="Move the ticks in time: the first one is now.")
     ] = False,
+    server_version: Annotated[
+        int | None,
+        typer.Option(help="Version of the TWS protocol, 157 to 226; the newest by default."),
+    ] = None,
     copies: Annotated[int, typer.Option(help="More contracts that tick like these.")] = 0,
     json: Json = False,
 ) -> None:
@@ -89,6 +93,7 @@ def gateway(
         port=port,
         speed=None if most else speed,
         clock="shared" if shared else "per_subscription",
+        server_version=server_version,
     )
     over = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

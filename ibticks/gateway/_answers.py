@@ -52,8 +52,8 @@ def ib_seconds(text: str, zone: tzinfo) -> int:
     Parameters
     ----------
     text : str
-        ``20131008 09:30:00 US/Eastern``, ``20131008-13:30:00`` (UTC), or ``20131008 09:30:00``,
-        which is meant in ``zone``.
+        ``20131008 09:30:00 US/Eastern``, ``20131008-13:30:00`` (UTC, also with a Z), or
+        ``20131008 09:30:00``, which is meant in ``zone``.
     zone : tzinfo
 
     Raises
@@ -68,6 +68,7 @@ def ib_seconds(text: str, zone: tzinfo) -> int:
     """
     day, _, rest = text.strip().partition("-" if "-" in text[:9] else " ")
     clock, _, name = rest.strip().partition(" ")
+    clock = clock.removesuffix("Z") if "-" in text[:9] else clock  # from server version 214 on
     try:
         names = zone if not name else ZoneInfo(name.strip())
         moment = datetime.strptime(f"{day} {clock}", "%Y%m%d %H:%M:%S")
@@ -204,27 +205,28 @@ class Answers:
             return Answer((self._error(request.req_id, refused.code, refused.text),))
 
     def _plainly(self, request: requests.Request) -> tuple[bytes, ...]:
+        version = self._version
         match request:
             case requests.AskTime(millis=True):
-                return (replies.current_time_millis(now_ms()),)
+                return (replies.current_time_millis(version, now_ms()),)
             case requests.AskTime():
-                return (replies.current_time(now_ms() // 1000),)
+                return (replies.current_time(version, now_ms() // 1000),)
             case requests.AskIds():
-                return (replies.next_valid_id(1),)
+                return (replies.next_valid_id(version, 1),)
             case requests.AskAccounts():
-                return (replies.managed_accounts(self._state.accounts),)
+                return (replies.managed_accounts(version, self._state.accounts),)
             case requests.AskPositions():
-                return (replies.positions_end(),)
+                return (replies.positions_end(version),)
             case requests.AskOpenOrders():
-                return (replies.open_orders_end(),)
+                return (replies.open_orders_end(version),)
             case requests.AskCompletedOrders():
-                return (replies.completed_orders_end(),)
+                return (replies.completed_orders_end(version),)
             case requests.AskAccountUpdates(subscribe=True, account=account):
-                return (replies.account_updates_end(account),)
+                return (replies.account_updates_end(version, account),)
             case requests.AskAccountUpdatesMulti(req_id):
-                return (replies.account_updates_multi_end(req_id),)
+                return (replies.account_updates_multi_end(version, req_id),)
             case requests.AskExecutions(req_id):
-                return (replies.executions_end(req_id),)
+                return (replies.executions_end(version, req_id),)
             case requests.Unknown(message_id):
                 self._state.unknown_requests[message_id] += 1
         return ()
@@ -240,7 +242,7 @@ class Answers:
         before: tuple[bytes, ...] = ()
         if request.past:
             earlier = past(progress.next, request.past)
-            before = (progress.stream.history(req_id, earlier, done=True),)
+            before = (progress.stream.history(self._version, req_id, earlier, done=True),)
         return Answer(before, Subscription(req_id, key, progress, rows))
 
     def _allowed(self, request: requests.AskTicks) -> StreamKey:
@@ -274,7 +276,7 @@ class Answers:
         if not result:
             raise _Refused(200, _not_one(result))
         details = (replies.contract_details(self._version, req_id, value) for value in result)
-        return (*details, replies.contract_details_end(req_id))
+        return (*details, replies.contract_details_end(self._version, req_id))
 
     def _history(self, request: requests.AskHistoricalTicks) -> bytes:
         contract = self._only(request.contract)
@@ -297,7 +299,7 @@ class Answers:
         rows = page(stream, start=start, end=end, count=count)
         if self._state.cuts_pages:
             rows = rows[-count:] if start is None else rows[:count]
-        return stream.history(request.req_id, rows, done=True)
+        return stream.history(self._version, request.req_id, rows, done=True)
 
     def _recorded(self, contract_id: int, what: str) -> TickStream:
         for tick_type in WHAT.get(what, ()):

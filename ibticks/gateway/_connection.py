@@ -334,11 +334,11 @@ class Connection:
         if payload is None:
             return False
         lowest, highest = requests.versions_offered(payload)
-        version = min(highest, self._state.highest_version)
+        version = min(highest, self._state.server_version)
         if version < max(lowest, replies.LOWEST_VERSION):
             raise FormatError(
                 f"a client that speaks versions {lowest} to {highest}; this gateway speaks "
-                f"{replies.LOWEST_VERSION} to {self._state.highest_version}"
+                f"{replies.LOWEST_VERSION} to {self._state.server_version}"
             )
         if self._state.greeting == "silence":
             while await self._payload() is not None:
@@ -367,7 +367,7 @@ class Connection:
                 await self.outlet.send(self.error(replies.NO_REQUEST, 100, text))
                 continue
             try:
-                request = requests.parse(payload)
+                request = requests.parse(payload, self.version)
             except FormatError as error:
                 req_id = error.context.get("req_id", replies.NO_REQUEST)
                 text = f"Error reading request: {error}"
@@ -405,8 +405,8 @@ class Connection:
         self.client_id = client_id
         state.connections[client_id] = self
         await self.outlet.send(
-            replies.managed_accounts(state.accounts),
-            replies.next_valid_id(1),
+            replies.managed_accounts(self.version, state.accounts),
+            replies.next_valid_id(self.version, 1),
             *(self.error(replies.NO_REQUEST, code, text) for code, text in _FARMS),
         )
         self.outlet.split = state.split

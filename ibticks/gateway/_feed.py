@@ -153,7 +153,9 @@ class Feed:
         progress.next = end
         frames: list[bytes] = []
         if not state.is_muted(subscription.key):
-            frames = progress.stream.frames(subscription.req_id, first, end)
+            frames = progress.stream.frames(
+                self._connection.version, subscription.req_id, first, end
+            )
             state.positions.sent(int(progress.stream.time_ns[end - 1]))
             state.log.add(subscription.sent(self._connection, first, end), first, count)
         if progress.ended:

@@ -8,11 +8,25 @@ request is :class:`Unknown`, which a gateway counts and otherwise ignores.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from ibticks.errors import FormatError
 from ibticks.gateway._contracts import ContractQuery
-from ibticks.gateway._wire import fields_of
+from ibticks.gateway._wire import (
+    ACCOUNTS,
+    BINARY_IDS,
+    CANCELS,
+    COMPLETED_ORDERS,
+    CONTRACTS,
+    EXECUTIONS,
+    ORDERS,
+    PROTOBUF_IDS,
+    TICKS,
+    TIME_AND_IDS,
+    fields_of,
+    plain,
+)
+from ibticks.tws import parse_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -175,11 +189,18 @@ Request: TypeAlias = (
     | Unknown
 )
 
-_CONTRACT_FIELDS: Final = 12
+_ID_BYTES: Final = 4
 
 
-def parse(payload: bytes) -> Request:
+def parse(payload: bytes, version: int) -> Request:
     r"""The request in a payload.
+
+    Parameters
+    ----------
+    payload : bytes
+    version : int
+        Agreed server version. A request in Protocol Buffers that a TWS of this version does not
+        know is :class:`Unknown`.
 
     Raises
     ------
@@ -189,13 +210,25 @@ def parse(payload: bytes) -> Request:
 
     Examples
     --------
-    >>> parse(b"98\x0060001\x00")
+    >>> parse(b"98\x0060001\x00", 200)
     CancelTicks(req_id=60001)
-    >>> parse(b"85\x00")
+    >>> parse(b"\x00\x00\x00\x6260001\x00", 201)
+    CancelTicks(req_id=60001)
+    >>> parse(b"\x00\x00\x01\x2a\x08\x07", 208)
+    CancelTicks(req_id=7)
+    >>> parse(b"85\x00", 200)
     Unknown(message_id=85, fields=())
     """
-    fields = _Fields(fields_of(payload))
-    message_id = fields.whole()
+    if version < BINARY_IDS:
+        fields = _Fields(fields_of(payload))
+        message_id = fields.whole()
+    else:
+        if len(payload) < _ID_BYTES:
+            raise FormatError(f"a request of {len(payload)} bytes without an id", req_id=-1)
+        message_id, body = int.from_bytes(payload[:_ID_BYTES], "big"), payload[_ID_BYTES:]
+        if message_id > PROTOBUF_IDS:
+            return _from_protobuf(message_id, body, version)
+        fields = _Fields(fields_of(body) if body else [])
     reader = _READERS.get(message_id)
     if reader is None:
         return Unknown(message_id, tuple(fields.rest()))
@@ -352,4 +385,88 @@ _READERS: Final[dict[int, Callable[[_Fields], Request]]] = {
     99: lambda _: AskCompletedOrders(),
     105: lambda _: AskTime(millis=True),
     107: lambda fields: CancelHistoricalTicks(fields.request()),
+}
+
+
+def _from_protobuf(message_id: int, body: bytes, version: int) -> Request:
+    since, name, read = _PROTOBUF_READERS.get(message_id - PROTOBUF_IDS, (version + 1, "", None))
+    if read is None or version < since:
+        return Unknown(message_id, ())
+    return read(parse_message(name, body))
+
+
+def _contract_query(contract: Any) -> ContractQuery:
+    return ContractQuery(
+        contract.conId,
+        contract.symbol,
+        contract.secType,
+        contract.lastTradeDateOrContractMonth,
+        contract.strike,
+        contract.right,
+        plain(contract.multiplier) if contract.HasField("multiplier") else "",
+        contract.exchange,
+        contract.primaryExch,
+        contract.currency,
+        contract.localSymbol,
+        contract.tradingClass,
+    )
+
+
+_PROTOBUF_READERS: Final[dict[int, tuple[int, str, Callable[[Any], Request]]]] = {
+    5: (ORDERS, "OpenOrdersRequest", lambda _: AskOpenOrders()),
+    6: (
+        ACCOUNTS,
+        "AccountDataRequest",
+        lambda message: AskAccountUpdates(message.subscribe, message.acctCode),
+    ),
+    7: (EXECUTIONS, "ExecutionRequest", lambda message: AskExecutions(message.reqId)),
+    8: (TIME_AND_IDS, "IdsRequest", lambda _: AskIds()),
+    9: (
+        CONTRACTS,
+        "ContractDataRequest",
+        lambda message: AskContract(message.reqId, _contract_query(message.contract)),
+    ),
+    16: (ORDERS, "AllOpenOrdersRequest", lambda _: AskOpenOrders()),
+    17: (ACCOUNTS, "ManagedAccountsRequest", lambda _: AskAccounts()),
+    49: (TIME_AND_IDS, "CurrentTimeRequest", lambda _: AskTime(millis=False)),
+    61: (ACCOUNTS, "PositionsRequest", lambda _: AskPositions()),
+    71: (TIME_AND_IDS, "StartApiRequest", lambda message: StartApi(message.clientId)),
+    76: (
+        ACCOUNTS,
+        "AccountUpdatesMultiRequest",
+        lambda message: AskAccountUpdatesMulti(message.reqId),
+    ),
+    96: (
+        TICKS,
+        "HistoricalTicksRequest",
+        lambda message: AskHistoricalTicks(
+            message.reqId,
+            _contract_query(message.contract),
+            message.startDateTime,
+            message.endDateTime,
+            message.numberOfTicks,
+            message.whatToShow,
+            message.useRTH,
+            message.ignoreSize,
+        ),
+    ),
+    97: (
+        TICKS,
+        "TickByTickRequest",
+        lambda message: AskTicks(
+            message.reqId,
+            _contract_query(message.contract),
+            message.tickType,
+            message.numberOfTicks,
+            message.ignoreSize,
+        ),
+    ),
+    98: (TICKS, "CancelTickByTick", lambda message: CancelTicks(message.reqId)),
+    99: (COMPLETED_ORDERS, "CompletedOrdersRequest", lambda _: AskCompletedOrders()),
+    105: (TIME_AND_IDS, "CurrentTimeInMillisRequest", lambda _: AskTime(millis=True)),
+    107: (
+        CANCELS,
+        "CancelHistoricalTicks",
+        lambda message: CancelHistoricalTicks(message.reqId),
+    ),
 }

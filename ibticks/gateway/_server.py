@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import numpy as np
 
 from ibticks._types import StreamKey
-from ibticks.errors import InputError
+from ibticks.errors import InputError, MissingExtraError
 from ibticks.gateway._connection import Connection
 from ibticks.gateway._faults import Faults
 from ibticks.gateway._state import Limits, State
-from ibticks.gateway._wire import HIGHEST_VERSION, LOWEST_VERSION
+from ibticks.gateway._wire import HIGHEST_TEXT_VERSION, HIGHEST_VERSION, LOWEST_VERSION
+from ibticks.tws import has_schemas
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -60,8 +61,10 @@ class Gateway(Faults):
     accounts : sequence of str
     limits : Limits
         What IB would refuse; nothing by default.
-    highest_version : int
-        Server version above which not to go, 157 to 200.
+    server_version : int, optional
+        Version of the TWS protocol to speak, 157 to 226, or the highest that a client knows if
+        that is lower. The newest by default: 226, or 200 (text throughout) without ibapi, whose
+        schemas the messages in Protocol Buffers are written in.
     zone : str
         Time zone of times in requests that do not say theirs.
 
@@ -84,15 +87,23 @@ class Gateway(Faults):
         start_after: int = 1,
         accounts: Sequence[str] = ("DU1234567",),
         limits: Limits | None = None,
-        highest_version: int = HIGHEST_VERSION,
+        server_version: int | None = None,
         zone: str = "UTC",
     ) -> None:
         if speed is not None and not speed > 0:
             raise InputError(f"speed {speed}: it must be above 0, or None for as fast as can be")
-        if not LOWEST_VERSION <= highest_version <= HIGHEST_VERSION:
+        newest = HIGHEST_VERSION if has_schemas() else HIGHEST_TEXT_VERSION
+        if server_version is None:
+            server_version = newest
+        if not LOWEST_VERSION <= server_version <= HIGHEST_VERSION:
             raise InputError(
-                f"server version {highest_version}: a gateway speaks {LOWEST_VERSION} to "
+                f"server version {server_version}: a gateway speaks {LOWEST_VERSION} to "
                 f"{HIGHEST_VERSION}"
+            )
+        if server_version > newest:
+            raise MissingExtraError(
+                f"server version {server_version} of a gateway needs the official client: "
+                "pip install 'ibticks[capture]'"
             )
         self.replay: Final = replay
         self.host: Final = host
@@ -104,7 +115,7 @@ class Gateway(Faults):
             start_after=start_after,
             accounts=accounts,
             limits=limits or Limits(),
-            highest_version=highest_version,
+            server_version=server_version,
             zone=zone,
         )
         self._numbers = itertools.count(1)

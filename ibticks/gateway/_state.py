@@ -339,13 +339,13 @@ class State:
         start_after: int,
         accounts: Sequence[str],
         limits: Limits,
-        highest_version: int,
+        server_version: int,
         zone: str,
     ) -> None:
         self.replay: Final = replay
         self.accounts: Final = tuple(accounts)
         self.limits: Final = limits
-        self.highest_version: Final = highest_version
+        self.server_version: Final = server_version
         self.zone: Final = ZoneInfo(zone)
         self.clock: Final = Clock(speed)
         self.positions: Final = Positions(replay, self.clock, clock)

@@ -1,6 +1,9 @@
 """The ticks of one contract and tick type, ready to be put on the wire.
 
-Layouts of the messages (no version field, server versions 157 to 200)::
+From server version 208 on these messages are Protocol Buffers: ``TickByTickData``,
+``HistoricalTicks``, ``HistoricalTicksBidAsk`` and ``HistoricalTicksLast``, in which a size is
+decimal text, and a size that IB means as "none" is left out. Before, they are text without a
+version field::
 
     99 TICK_BY_TICK  req_id, 1 Last or 2 AllLast, time, price, size, mask, exchange, conditions
                      req_id, 3 BidAsk, time, bid, ask, bid size, ask size, mask
@@ -17,13 +20,21 @@ read it.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from ibticks.config import NANOSECONDS
 from ibticks.errors import InputError
-from ibticks.gateway._wire import frame, plain
+from ibticks.gateway._wire import (
+    PROTOBUF_IDS,
+    TICKS,
+    frame,
+    message_head,
+    plain,
+    protobuf,
+)
 from ibticks.schema import (
     COLUMNS,
     FieldType,
@@ -35,9 +46,10 @@ from ibticks.schema import (
     list_columns,
     list_flags,
 )
+from ibticks.tws import message_class
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Mapping
 
     import numpy.typing as npt
 
@@ -60,6 +72,35 @@ _PRICES: Final = {
     "bid_ask": ("bid_price", "ask_price", "bid_size", "ask_size"),
     "mid_point": ("mid_price",),
 }
+
+
+_LAST_PAGE: Final = (98, "HistoricalTicksLast", "historicalTicksLast")
+_PAGES: Final = {
+    "last": _LAST_PAGE,
+    "all_last": _LAST_PAGE,
+    "bid_ask": (97, "HistoricalTicksBidAsk", "historicalTicksBidAsk"),
+    "mid_point": (96, "HistoricalTicks", "historicalTicks"),
+}
+_FIELDS: Final = {
+    "last": "historicalTickLast",
+    "all_last": "historicalTickLast",
+    "bid_ask": "historicalTickBidAsk",
+    "mid_point": "historicalTickMidPoint",
+}
+_PROTOBUF_NAMES: Final = {
+    "price": "price",
+    "size": "size",
+    "mid_price": "price",
+    "bid_price": "priceBid",
+    "ask_price": "priceAsk",
+    "bid_size": "sizeBid",
+    "ask_size": "sizeAsk",
+    "past_limit": "pastLimit",
+    "unreported": "unreported",
+    "bid_past_low": "bidPastLow",
+    "ask_past_high": "askPastHigh",
+}
+_NO_SIZES: Final = frozenset((float(2**31 - 1), float(2**63 - 1), sys.float_info.max))
 
 
 class TickStream:
@@ -135,16 +176,49 @@ class TickStream:
                 changed[1:] |= values[1:] != values[:-1]
         return np.flatnonzero(changed)
 
-    def frames(self, req_id: int, first: int, last: int) -> list[bytes]:
-        """Message 99 of each row in ``[first, last)``."""
-        head = f"99\0{req_id}\0{_NUMBERS[self.tick_type]}\0"
-        return [frame(f"{head}{body}".encode()) for body in self._live(slice(first, last))]
+    def frames(self, version: int, req_id: int, first: int, last: int) -> list[bytes]:
+        """Message 99 of each row in ``[first, last)``, in the layout of a server version."""
+        rows = slice(first, last)
+        if version >= TICKS:
+            return list(self._tick_messages(version, req_id, rows))
+        head = message_head(version, 99) + f"{req_id}\0{_NUMBERS[self.tick_type]}\0".encode()
+        return [frame(head + body.encode()) for body in self._live(rows)]
 
-    def history(self, req_id: int, rows: npt.NDArray[np.intp], *, done: bool) -> bytes:
+    def history(
+        self, version: int, req_id: int, rows: npt.NDArray[np.intp], *, done: bool
+    ) -> bytes:
         """One message of past ticks: 96, 97 or 98, by tick type."""
-        number = {"mid_point": 96, "bid_ask": 97}.get(self.tick_type, 98)
-        head = f"{number}\0{req_id}\0{len(rows)}\0"
-        return frame(f"{head}{''.join(self._past(rows))}{int(done)}\0".encode())
+        number, name, field = _PAGES[self.tick_type]
+        if version >= TICKS:
+            ticks = {field: list(self._tick_values(rows))}
+            return protobuf(number, name, reqId=req_id, isDone=done, **ticks)
+        text = f"{req_id}\0{len(rows)}\0{''.join(self._past(rows))}{int(done)}\0"
+        return frame(message_head(version, number) + text.encode())
+
+    def _tick_messages(self, version: int, req_id: int, rows: slice) -> Iterable[bytes]:
+        number, field = _NUMBERS[self.tick_type], _FIELDS[self.tick_type]
+        head = message_head(version, 99 + PROTOBUF_IDS)
+        make = message_class("TickByTickData")
+        for values in self._tick_values(rows):
+            tick = make(reqId=req_id, tickType=number, **{field: values})
+            yield frame(head + tick.SerializeToString())
+
+    def _tick_values(self, rows: slice | npt.NDArray[np.intp]) -> Iterable[dict[str, Any]]:
+        """The fields of each tick in IB's schemas."""
+        columns: dict[str, Iterable[Any]] = {"time": self.seconds[rows].tolist()}
+        for name in _PRICES[self.tick_type]:
+            numbers = self._column(name, rows)
+            is_size = name.endswith("size")
+            columns[_PROTOBUF_NAMES[name]] = map(_size_text, numbers) if is_size else numbers
+        if self.tick_type != "mid_point":
+            attributes = "tickAttribBidAsk" if self.tick_type == "bid_ask" else "tickAttribLast"
+            flags = list_flags(self.tick_type)
+            columns[attributes] = _records(
+                {_PROTOBUF_NAMES[n]: self.columns.numbers(n)[rows].tolist() for n in flags}
+            )
+        if self.tick_type in ("last", "all_last"):
+            columns["exchange"], columns["specialConditions"] = self._texts(rows)
+        return _records(columns)
 
     def _live(self, rows: slice) -> Iterable[str]:
         times = self.seconds[rows].tolist()
@@ -194,6 +268,16 @@ class TickStream:
             for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
         ]
         return names, combined
+
+
+def _records(columns: Mapping[str, Iterable[Any]]) -> Iterator[dict[str, Any]]:
+    """Rows of columns, each as a dictionary."""
+    names = tuple(columns)
+    return (dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True))
+
+
+def _size_text(size: float) -> str | None:
+    return None if size in _NO_SIZES else plain(size)
 
 
 def _complete(contract_id: int, tick_type: str, columns: TickColumns) -> TickColumns:

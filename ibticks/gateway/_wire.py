@@ -1,23 +1,41 @@
-"""The TWS protocol as a gateway speaks it: frames, fields, and messages by server version."""
+"""The TWS protocol as a gateway speaks it: frames, fields, and messages by server version.
+
+Up to server version 200 a message is text throughout: its id and its fields, each ended by NUL.
+From 201 on the id is four bytes; a message in Protocol Buffers has its id plus 200. A reply is one
+from the version on in which ibapi sends its request so (``getServerVersionForMessage``); errors are
+from 203 on, with orders. IB documents no versions for replies, and ibapi reads either.
+"""
 
 from __future__ import annotations
 
 from decimal import Decimal
 from math import isnan
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ibticks.errors import FormatError
+from ibticks.tws import message_class
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ibticks.gateway._contracts import GatewayContract
 
 __all__ = [
+    "ACCOUNTS",
+    "BINARY_IDS",
+    "CANCELS",
+    "COMPLETED_ORDERS",
+    "CONTRACTS",
+    "EXECUTIONS",
+    "HIGHEST_TEXT_VERSION",
     "HIGHEST_VERSION",
     "LOWEST_VERSION",
     "MAX_FRAME",
     "NO_REQUEST",
+    "ORDERS",
+    "PROTOBUF_IDS",
+    "TICKS",
+    "TIME_AND_IDS",
     "FrameReader",
     "account_updates_end",
     "account_updates_multi_end",
@@ -34,25 +52,47 @@ __all__ = [
     "greeting",
     "managed_accounts",
     "message",
+    "message_head",
     "next_valid_id",
     "open_orders_end",
     "padding",
     "plain",
     "positions_end",
+    "protobuf",
+    "reply",
 ]
 
 LOWEST_VERSION: Final = 157
 """The oldest server version the layouts here are written for."""
-HIGHEST_VERSION: Final = 200
+HIGHEST_TEXT_VERSION: Final = 200
 """The newest server version that is text throughout."""
+HIGHEST_VERSION: Final = 226
+"""The newest server version, that of ibapi 10.51."""
+
+BINARY_IDS: Final = 201
+"""The server version from which on a message id is four bytes."""
+EXECUTIONS: Final = 201
+ORDERS: Final = 203
+COMPLETED_ORDERS: Final = 204
+CONTRACTS: Final = 205
+ACCOUNTS: Final = 207
+TICKS: Final = 208
+TIME_AND_IDS: Final = 213
+CANCELS: Final = 215
+"""The server versions from which on these messages are Protocol Buffers, as are all later ones."""
+PROTOBUF_IDS: Final = 200
+"""What is added to the id of a message in Protocol Buffers."""
+
 NO_REQUEST: Final = -1
 """The request id of a message that answers no request."""
 _DATA_FARM_OK: Final = 2106
+_FITTING_STEPS: Final = 4
 
 MAX_FRAME: Final = 1 << 20
 """Bytes of the longest frame a client may send; what any request needs is far below."""
 
 _LENGTH: Final = 4
+_ID: Final = 4
 
 
 def frame(payload: bytes) -> bytes:
@@ -74,8 +114,58 @@ def message(*fields: str | int | float) -> bytes:
     >>> message(9, 1, 7)
     b'\x00\x00\x00\x069\x001\x007\x00'
     """
-    text = "\0".join(field if isinstance(field, str) else plain(field) for field in fields)
-    return frame(text.encode() + b"\0")
+    return frame(_joined(fields))
+
+
+def _joined(fields: Iterable[str | float]) -> bytes:
+    """Fields, each ended by NUL."""
+    texts = (field if isinstance(field, str) else plain(field) for field in fields)
+    return "".join(f"{text}\0" for text in texts).encode()
+
+
+def message_head(version: int, number: int) -> bytes:
+    r"""A message id in the layout of a server version.
+
+    Examples
+    --------
+    >>> message_head(200, 99), message_head(201, 99)
+    (b'99\x00', b'\x00\x00\x00c')
+    """
+    return b"%d\0" % number if version < BINARY_IDS else number.to_bytes(_ID, "big")
+
+
+def reply(version: int, number: int, *fields: str | float) -> bytes:
+    r"""A frame of a message id and text fields, in the layout of a server version.
+
+    Examples
+    --------
+    >>> reply(200, 9, 1, 7)
+    b'\x00\x00\x00\x069\x001\x007\x00'
+    >>> reply(201, 9, 1, 7)
+    b'\x00\x00\x00\x08\x00\x00\x00\t1\x007\x00'
+    """
+    return frame(message_head(version, number) + _joined(fields))
+
+
+def protobuf(number: int, name: str, **values: Any) -> bytes:
+    r"""A frame of a message in Protocol Buffers.
+
+    Parameters
+    ----------
+    number : int
+        Message id, without the 200 that are added to it.
+    name : str
+        Its name in IB's schemas.
+    **values : Any
+        Its fields; those of a message within it as a dictionary.
+
+    Examples
+    --------
+    >>> protobuf(9, "NextValidId", orderId=7)
+    b'\x00\x00\x00\x06\x00\x00\x00\xd1\x08\x07'
+    """
+    body: bytes = message_class(name)(**values).SerializeToString()
+    return frame(message_head(BINARY_IDS, number + PROTOBUF_IDS) + body)
 
 
 def fields_of(payload: bytes) -> list[str]:
@@ -175,36 +265,45 @@ def greeting(version: int, connected_at: str) -> bytes:
     return message(str(version), connected_at)
 
 
-def next_valid_id(order_id: int) -> bytes:
+def next_valid_id(version: int, order_id: int) -> bytes:
     """The first order id a client may use."""
-    return message(9, 1, order_id)
+    if version >= TIME_AND_IDS:
+        return protobuf(9, "NextValidId", orderId=order_id)
+    return reply(version, 9, 1, order_id)
 
 
-def managed_accounts(accounts: Sequence[str]) -> bytes:
+def managed_accounts(version: int, accounts: Sequence[str]) -> bytes:
     """The accounts, with commas in one field."""
-    return message(15, 1, ",".join(accounts))
+    joined = ",".join(accounts)
+    if version >= ACCOUNTS:
+        return protobuf(15, "ManagedAccounts", accountsList=joined)
+    return reply(version, 15, 1, joined)
 
 
-def current_time(seconds: int) -> bytes:
+def current_time(version: int, seconds: int) -> bytes:
     """The gateway's clock, UTC seconds."""
-    return message(49, 1, seconds)
+    if version >= TIME_AND_IDS:
+        return protobuf(49, "CurrentTime", currentTime=seconds)
+    return reply(version, 49, 1, seconds)
 
 
-def current_time_millis(milliseconds: int) -> bytes:
+def current_time_millis(version: int, milliseconds: int) -> bytes:
     """The gateway's clock, UTC milliseconds."""
-    return message(109, milliseconds)
+    if version >= TIME_AND_IDS:
+        return protobuf(109, "CurrentTimeInMillis", currentTimeInMillis=milliseconds)
+    return reply(version, 109, milliseconds)
 
 
 def error(
-    version: int, req_id: int, code: int, text: str, *, at_ms: int, reject: str = ""
+    version: int, req_id: int, code: int, text: str, *, at_ms: int, reject: str | None = ""
 ) -> bytes:
     r"""An error, a warning or a notice; ``req_id`` is -1 where it concerns no request.
 
     Parameters
     ----------
     version : int
-        Agreed server version: it has a message version below 194, ``reject`` from 166 on, and the
-        time from 194 on.
+        Agreed server version: it has a message version below 194, ``reject`` from 166 on, the
+        time from 194 on, and is Protocol Buffers from 203 on.
     req_id : int
         Request that the error concerns, or -1.
     code : int
@@ -213,8 +312,8 @@ def error(
         The message.
     at_ms : int
         When it happened, UTC milliseconds.
-    reject : str
-        IB's ``advancedOrderRejectJson``.
+    reject : str or None
+        IB's ``advancedOrderRejectJson``; None leaves it out of Protocol Buffers.
 
     Examples
     --------
@@ -222,15 +321,27 @@ def error(
     b'4\x002\x00-1\x002104\x00farm\x00\x00'
     >>> error(200, 7, 200, "No security definition", at_ms=5)[4:]
     b'4\x007\x00200\x00No security definition\x00\x005\x00'
+    >>> error(226, 7, 200, "Zürich", at_ms=5)[8:]
+    b'\x08\x07\x10\x05\x18\xc8\x01"\x07Z\xc3\xbcrich*\x00'
     """
+    if version >= ORDERS:
+        return protobuf(
+            4,
+            "ErrorMessage",
+            id=req_id,
+            errorCode=code,
+            errorMsg=text,
+            errorTime=at_ms,
+            advancedOrderRejectJson=reject,
+        )
     body: tuple[str | int, ...] = (req_id, code, escaped(text))
     if version < 194:
         body = (2, *body)
     if version >= 166:
-        body = (*body, escaped(reject))
+        body = (*body, escaped(reject or ""))
     if version >= 194:
         body = (*body, at_ms)
-    return message(4, *body)
+    return reply(version, 4, *body)
 
 
 def padding(version: int, size: int, *, at_ms: int) -> bytes:
@@ -240,14 +351,28 @@ def padding(version: int, size: int, *, at_ms: int) -> bytes:
     --------
     >>> len(padding(200, 100, at_ms=1_700_000_000_000))
     100
+    >>> {len(padding(226, size, at_ms=1_700_000_000_000)) - size for size in range(64, 20_000, 7)}
+    {0}
     """
-    bare = len(error(version, NO_REQUEST, _DATA_FARM_OK, "", at_ms=at_ms))
-    return error(version, NO_REQUEST, _DATA_FARM_OK, "." * (size - bare), at_ms=at_ms)
+    # In Protocol Buffers the length of a text takes one byte more from 128 and 16384 bytes on:
+    # the size that lies between is reached with one more field.
+    for reject in ("", None):
+        dots = 0
+        for _ in range(_FITTING_STEPS):
+            notice = error(
+                version, NO_REQUEST, _DATA_FARM_OK, "." * dots, at_ms=at_ms, reject=reject
+            )
+            if len(notice) == size:
+                return notice
+            dots += size - len(notice)
+    raise AssertionError(f"no notice has {size} bytes")
 
 
 def contract_details(version: int, req_id: int, contract: GatewayContract) -> bytes:
     """One contract, with everything IB says of it."""
-    fields: list[str | int | float] = [10]
+    if version >= CONTRACTS:
+        return _contract_data(req_id, contract)
+    fields: list[str | int | float] = []
     if version < 164:
         fields.append(8)
     fields += [req_id, contract.symbol, contract.sec_type, contract.last_trade_date]
@@ -299,39 +424,88 @@ def contract_details(version: int, req_id: int, contract: GatewayContract) -> by
         fields += [""] * 17
     if version >= 186:
         fields.append(0)  # reasons why it cannot be traded
-    return message(*fields)
+    return reply(version, 10, *fields)
 
 
-def contract_details_end(req_id: int) -> bytes:
+def _contract_data(req_id: int, contract: GatewayContract) -> bytes:
+    description: dict[str, Any] = {
+        "conId": contract.contract_id,
+        "symbol": contract.symbol,
+        "secType": contract.sec_type,
+        "lastTradeDateOrContractMonth": contract.last_trade_date,
+        "lastTradeDate": contract.last_trade_date,
+        "strike": contract.strike,
+        "right": contract.right,
+        "exchange": contract.exchange,
+        "primaryExch": contract.primary_exchange,
+        "currency": contract.currency,
+        "localSymbol": contract.local_symbol or contract.symbol,
+        "tradingClass": contract.trading_class or contract.symbol,
+    }
+    if contract.multiplier:
+        description["multiplier"] = float(contract.multiplier)
+    increment = plain(contract.size_increment)
+    details = {
+        "marketName": contract.market_name or contract.symbol,
+        "minTick": plain(contract.min_tick),
+        "orderTypes": contract.order_types,
+        "validExchanges": contract.valid_exchanges or contract.exchange,
+        "priceMagnifier": 1,
+        "longName": contract.long_name,
+        "contractMonth": contract.last_trade_date[:6],
+        "timeZoneId": contract.time_zone,
+        "tradingHours": contract.trading_hours,
+        "liquidHours": contract.liquid_hours,
+        "aggGroup": 1,
+        "realExpirationDate": contract.last_trade_date,
+        "stockType": contract.stock_type if contract.sec_type == "STK" else "",
+        "minSize": increment,
+        "sizeIncrement": increment,
+        "suggestedSizeIncrement": increment,
+    }
+    return protobuf(10, "ContractData", reqId=req_id, contract=description, contractDetails=details)
+
+
+def contract_details_end(version: int, req_id: int) -> bytes:
     """No more contracts for this request."""
-    return message(52, 1, req_id)
+    if version >= CONTRACTS:
+        return protobuf(52, "ContractDataEnd", reqId=req_id)
+    return reply(version, 52, 1, req_id)
 
 
-def positions_end() -> bytes:
+def positions_end(version: int) -> bytes:
     """There are no positions."""
-    return message(62, 1)
+    return protobuf(62, "PositionEnd") if version >= ACCOUNTS else reply(version, 62, 1)
 
 
-def open_orders_end() -> bytes:
+def open_orders_end(version: int) -> bytes:
     """There are no open orders."""
-    return message(53, 1)
+    return protobuf(53, "OpenOrdersEnd") if version >= ORDERS else reply(version, 53, 1)
 
 
-def completed_orders_end() -> bytes:
+def completed_orders_end(version: int) -> bytes:
     """There are no completed orders."""
-    return message(102)
+    if version >= COMPLETED_ORDERS:
+        return protobuf(102, "CompletedOrdersEnd")
+    return reply(version, 102)
 
 
-def account_updates_end(account: str) -> bytes:
+def account_updates_end(version: int, account: str) -> bytes:
     """There is nothing to say of the account."""
-    return message(54, 1, account)
+    if version >= ACCOUNTS:
+        return protobuf(54, "AccountDataEnd", accountName=account)
+    return reply(version, 54, 1, account)
 
 
-def account_updates_multi_end(req_id: int) -> bytes:
+def account_updates_multi_end(version: int, req_id: int) -> bytes:
     """There is nothing to say of the account or model."""
-    return message(74, 1, req_id)
+    if version >= ACCOUNTS:
+        return protobuf(74, "AccountUpdateMultiEnd", reqId=req_id)
+    return reply(version, 74, 1, req_id)
 
 
-def executions_end(req_id: int) -> bytes:
+def executions_end(version: int, req_id: int) -> bytes:
     """There are no executions."""
-    return message(55, 1, req_id)
+    if version >= EXECUTIONS:
+        return protobuf(55, "ExecutionDetailsEnd", reqId=req_id)
+    return reply(version, 55, 1, req_id)

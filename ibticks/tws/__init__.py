@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ibticks.tws._client import Client, make_contract
     from ibticks.tws._error_codes import Action, Outages, find_code
     from ibticks.tws._events import NO_TICKS, TickSink, TwsEvents
+    from ibticks.tws._schemas import has_schemas, message_class, parse_message
     from ibticks.tws._trading_hours import TradingHours, parse_trading_hours
     from ibticks.tws._transport import gateway_address, parse_address
 
@@ -28,8 +29,11 @@ __all__ = [
     "TwsEvents",
     "find_code",
     "gateway_address",
+    "has_schemas",
     "make_contract",
+    "message_class",
     "parse_address",
+    "parse_message",
     "parse_trading_hours",
 ]
 

@@ -76,11 +76,11 @@ def test_the_whole_sample_of_ten_contracts_at_once(
     check_index(store.root, store.index)
 
 
-@pytest.mark.parametrize("version", [157, 163, 178, 200])
+@pytest.mark.parametrize("version", [157, 163, 178, 200, 201, 203, 205, 208, 213])
 def test_every_version_of_the_protocol(
     version: int, serve: Callable[..., Gateway], capturing: Callable[..., Capture], store: Store
 ) -> None:
-    gateway = serve(highest_version=version)
+    gateway = serve(server_version=version)
     capture = capturing(gateway, f"{BTC}:BTCUSDT:all_last;bid_ask")
     until(lambda: capture.status()["status"]["ticks"] == 3000)
     capture.stop()

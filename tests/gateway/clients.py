@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import ibapi.connection
 from ibapi.client import EClient
+from ibapi.comm import read_fields
 from ibapi.contract import Contract
 from ibapi.wrapper import EWrapper
 
@@ -287,6 +288,19 @@ class Official(EWrapper, EClient):
 def fix_reader(patch: pytest.MonkeyPatch) -> None:
     """Fix the reader of ibapi, which loses data when a burst ends at 4096 bytes."""
     patch.setattr(ibapi.connection.Connection, "_recvAllMsg", lambda self: self.socket.recv(65536))
+
+
+def interpret(decoder: Any, version: int, payload: bytes) -> None:
+    """Decode a message with ibapi's decoder."""
+    if version < 201:
+        number, _, body = payload.partition(b"\0")
+        decoder.interpret(read_fields(body), int(number))
+        return
+    message_id, body = int.from_bytes(payload[:4], "big"), payload[4:]
+    if message_id > 200:
+        decoder.processProtoBuf(body, message_id - 200)
+    else:
+        decoder.interpret(read_fields(body), message_id)
 
 
 def contract(con_id: int) -> Contract:

@@ -84,6 +84,8 @@ def test_a_store_from_a_shell(
         "1e6",
         "--copies",
         "1",
+        "--server-version",
+        "178",
     )
     lines = [process.stdout.readline()]
     while "listening on" not in lines[-1]:
@@ -92,6 +94,7 @@ def test_a_store_from_a_shell(
     assert "IBM.1" in "".join(lines)
     port = int(lines[-1].split(":")[1].split(",")[0])
     with RawClient(port) as client:
+        assert client.version == "178"
         client.subscribe(1, 1_000_001, "AllLast")
         assert client.until("99")[2:5] == ["2", "1381239003", "181.89"]
     process.send_signal(signal.SIGTERM)
@@ -107,6 +110,7 @@ def test_a_store_from_a_shell(
         (["--sample", "IBM", "trades"], 1, "trades"),
         (["--sample", "IBM", "last", "last_hour"], 2, "--sample"),
         (["--sample", "--speed", "0"], 1, "speed"),
+        (["--sample", "--server-version", "227"], 1, "157 to 226"),
     ],
 )
 def test_invalid_replays(

@@ -109,7 +109,7 @@ def test_a_client_id_can_be_refused_on_command(
     assert dial(gateway, client_id=5).answers()
 
 
-@pytest.mark.parametrize("versions", [(157, 157), (157, 178), (100, 226)])
+@pytest.mark.parametrize("versions", [(157, 157), (157, 178), (100, 200)])
 @pytest.mark.parametrize("code", [1100, 1102, 1300, 2103, 2105, 10197])
 def test_errors_on_command(
     serve: Callable[..., Gateway],
@@ -269,7 +269,7 @@ def test_writes_in_small_pieces(
     gateway.split_writes(3)
     monkeypatch.setattr(asyncio.StreamWriter, "write", counted_write)
     client.subscribe(1, 1)
-    whole = b"".join(ticks.streams[1, "bid_ask"].frames(1, 0, 600))
+    whole = b"".join(ticks.streams[1, "bid_ask"].frames(200, 1, 0, 600))
     received = b""
     while len(received) < len(whole):
         received += client.socket.recv(65536)

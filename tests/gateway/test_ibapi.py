@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from ibticks.gateway import Gateway, Replay
     from tests.gateway.clients import Official, RawClient
 
+VERSIONS = (178, 200, 201, 205, 208, 213, 226)
+"""Text, the last text, binary ids, contracts, ticks, all in Protocol Buffers, the newest."""
+
 
 @pytest.mark.parametrize("symbol", ["IBM", "BTCUSDT"])
 def test_a_whole_sample_arrives_field_by_field(
@@ -49,10 +52,11 @@ def test_ten_contracts_at_once(
         assert client.ticks[req_id] == expected(replay.streams[key])
 
 
+@pytest.mark.parametrize("version", VERSIONS)
 def test_every_flag_arrives(
-    ticks: Replay, serve: Callable[..., Gateway], official: Callable[..., Official]
+    ticks: Replay, serve: Callable[..., Gateway], official: Callable[..., Official], version: int
 ) -> None:
-    gateway = serve(start_after=8)
+    gateway = serve(start_after=8, server_version=version)
     client = official(gateway).ready()
     asked = [key for key in ticks.streams if key[0] != 3]
     for req_id, key in enumerate(asked):
@@ -63,13 +67,14 @@ def test_every_flag_arrives(
         assert client.ticks[req_id] == expected(ticks.streams[key])
 
 
+@pytest.mark.parametrize("version", VERSIONS)
 def test_accounts_and_farms_are_sent(
-    serve: Callable[..., Gateway], official: Callable[..., Official]
+    serve: Callable[..., Gateway], official: Callable[..., Official], version: int
 ) -> None:
-    client = official(serve(accounts=("DU1", "DU2"))).ready()
+    client = official(serve(accounts=("DU1", "DU2"), server_version=version)).ready()
     client.wait(lambda: len(client.errors) >= 3)
     assert client.accounts == "DU1,DU2"
-    assert client.serverVersion() == 200
+    assert client.serverVersion() == version
     assert [(req_id, code) for req_id, code, _ in client.errors] == [
         (-1, 2104),
         (-1, 2106),
@@ -77,8 +82,11 @@ def test_accounts_and_farms_are_sent(
     ]
 
 
-def test_contract_details(serve: Callable[..., Gateway], official: Callable[..., Official]) -> None:
-    client = official(serve()).ready()
+@pytest.mark.parametrize("version", VERSIONS)
+def test_contract_details(
+    serve: Callable[..., Gateway], official: Callable[..., Official], version: int
+) -> None:
+    client = official(serve(server_version=version)).ready()
     client.reqContractDetails(7, contract(1))
     client.wait(lambda: None in client.details[7])
     details = client.details[7][0]
@@ -91,8 +99,11 @@ def test_contract_details(serve: Callable[..., Gateway], official: Callable[...,
     assert details.sizeIncrement == 1
 
 
-def test_the_clock(serve: Callable[..., Gateway], official: Callable[..., Official]) -> None:
-    client = official(serve()).ready()
+@pytest.mark.parametrize("version", [version for version in VERSIONS if version >= 197])
+def test_the_clock(
+    serve: Callable[..., Gateway], official: Callable[..., Official], version: int
+) -> None:
+    client = official(serve(server_version=version)).ready()
     before = int(time.time())
     client.reqCurrentTime()
     client.reqCurrentTimeInMillis()
@@ -101,10 +112,11 @@ def test_the_clock(serve: Callable[..., Gateway], official: Callable[..., Offici
     assert before <= seconds <= milliseconds / 1000 <= time.time()
 
 
+@pytest.mark.parametrize("version", VERSIONS)
 def test_error_texts_arrive_unchanged(
-    serve: Callable[..., Gateway], official: Callable[..., Official]
+    serve: Callable[..., Gateway], official: Callable[..., Official], version: int
 ) -> None:
-    gateway = serve()
+    gateway = serve(server_version=version)
     client = official(gateway).ready()
     client.reqContractDetails(8, contract(99))
     gateway.send_error(2103, "Zürich's farm is \\ broken: Ω", req_id=-1)
@@ -131,11 +143,16 @@ def test_cancel_ends_a_stream(
     assert client.ticks[1] == expected(ticks.streams[1, "bid_ask"], 0, 50)
 
 
+@pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("what", ["TRADES", "BID_ASK", "MIDPOINT"])
 def test_historical_ticks(
-    ticks: Replay, serve: Callable[..., Gateway], official: Callable[..., Official], what: str
+    ticks: Replay,
+    serve: Callable[..., Gateway],
+    official: Callable[..., Official],
+    version: int,
+    what: str,
 ) -> None:
-    client = official(serve()).ready()
+    client = official(serve(server_version=version)).ready()
     client.reqHistoricalTicks(5, contract(1), "20231114-22:13:25", "", 4, what, 0, False, [])
     client.wait(lambda: 5 in client.past)
     got = client.past[5]

@@ -7,14 +7,35 @@ from typing import Any
 
 import ib_async.decoder
 import pytest
-from ibapi.comm import read_fields
 from ibapi.decoder import Decoder
 from ibapi.wrapper import EWrapper
 
 from ibticks.gateway import GatewayContract
 from ibticks.gateway import _wire as replies
 
-VERSIONS = (157, 163, 164, 165, 166, 176, 178, 179, 182, 186, 193, 194, 200)
+from .clients import interpret
+
+VERSIONS = (
+    157,
+    163,
+    164,
+    165,
+    166,
+    176,
+    178,
+    179,
+    182,
+    186,
+    193,
+    194,
+    200,
+    201,
+    203,
+    205,
+    208,
+    213,
+    226,
+)
 
 FUTURE = GatewayContract(
     contract_id=711280073,
@@ -60,8 +81,7 @@ class RecordedByIbAsync:
 
 def ibapi_hears(version: int, frame: bytes) -> tuple[Any, ...]:
     received = Recorded()
-    fields = read_fields(frame[4:])
-    Decoder(received, version).interpret(fields[1:], int(fields[0]))
+    interpret(Decoder(received, version), version, frame[4:])
     (call,) = received.calls
     return call
 
@@ -136,7 +156,7 @@ def test_ibapi_reads_a_fund() -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("size", [64, 65, 4096, 70_000])
+@pytest.mark.parametrize("size", [64, 65, *range(150, 200), 4096, 16_420, 16_421, 16_422, 70_000])
 def test_padding_has_its_size_and_is_a_notice(version: int, size: int) -> None:
     frame = replies.padding(version, size, at_ms=1_700_000_000_000)
     assert len(frame) == size
@@ -151,14 +171,47 @@ def test_layouts_by_the_bytes() -> None:
     assert replies.greeting(178, "20131008 09:30:00 UTC") == (
         b"\0\0\0\x1a178\x0020131008 09:30:00 UTC\x00"
     )
-    assert replies.next_valid_id(1)[4:] == b"9\x001\x001\x00"
-    assert replies.managed_accounts(["DU1", "DU2"])[4:] == b"15\x001\x00DU1,DU2\x00"
-    assert replies.current_time(1700000000)[4:] == b"49\x001\x001700000000\x00"
-    assert replies.current_time_millis(1700000000123)[4:] == b"109\x001700000000123\x00"
-    assert replies.contract_details_end(4)[4:] == b"52\x001\x004\x00"
-    assert replies.positions_end()[4:] == b"62\x001\x00"
-    assert replies.open_orders_end()[4:] == b"53\x001\x00"
-    assert replies.completed_orders_end()[4:] == b"102\x00"
-    assert replies.account_updates_end("DU1")[4:] == b"54\x001\x00DU1\x00"
-    assert replies.account_updates_multi_end(3)[4:] == b"74\x001\x003\x00"
-    assert replies.executions_end(3)[4:] == b"55\x001\x003\x00"
+    assert replies.next_valid_id(200, 1)[4:] == b"9\x001\x001\x00"
+    assert replies.managed_accounts(200, ["DU1", "DU2"])[4:] == b"15\x001\x00DU1,DU2\x00"
+    assert replies.current_time(200, 1700000000)[4:] == b"49\x001\x001700000000\x00"
+    assert replies.current_time_millis(200, 1700000000123)[4:] == b"109\x001700000000123\x00"
+    assert replies.contract_details_end(200, 4)[4:] == b"52\x001\x004\x00"
+    assert replies.positions_end(200)[4:] == b"62\x001\x00"
+    assert replies.open_orders_end(200)[4:] == b"53\x001\x00"
+    assert replies.completed_orders_end(200)[4:] == b"102\x00"
+    assert replies.account_updates_end(200, "DU1")[4:] == b"54\x001\x00DU1\x00"
+    assert replies.account_updates_multi_end(200, 3)[4:] == b"74\x001\x003\x00"
+    assert replies.executions_end(200, 3)[4:] == b"55\x001\x003\x00"
+    assert replies.next_valid_id(212, 1)[4:] == b"\0\0\0\x091\x001\x00"
+    assert replies.completed_orders_end(203)[4:] == b"\0\0\0\x66"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    ("callback", "arguments"),
+    [
+        ("next_valid_id nextValidId", (7,)),
+        ("managed_accounts managedAccounts", (["DU1", "DU2"],)),
+        ("current_time currentTime", (1_700_000_000,)),
+        ("current_time_millis currentTimeInMillis", (1_700_000_000_123,)),
+        ("contract_details_end contractDetailsEnd", (9,)),
+        ("positions_end positionEnd", ()),
+        ("open_orders_end openOrderEnd", ()),
+        ("completed_orders_end completedOrdersEnd", ()),
+        ("account_updates_end accountDownloadEnd", ("DU1",)),
+        ("account_updates_multi_end accountUpdateMultiEnd", (3,)),
+        ("executions_end execDetailsEnd", (3,)),
+    ],
+)
+def test_ibapi_reads_every_other_reply(
+    version: int, callback: str, arguments: tuple[Any, ...]
+) -> None:
+    function, name = callback.split()
+    received: Any = EWrapper()
+    calls: list[tuple[Any, ...]] = []
+    setattr(received, name, lambda *values: calls.append(values))
+    interpret(
+        Decoder(received, version), version, getattr(replies, function)(version, *arguments)[4:]
+    )
+    wanted = tuple(",".join(value) if isinstance(value, list) else value for value in arguments)
+    assert calls == [wanted]

@@ -51,7 +51,7 @@ KNOWN = [
 
 @pytest.mark.parametrize(("fields", "wanted"), KNOWN)
 def test_requests_are_parsed(fields: tuple[Any, ...] | tuple[int | str, ...], wanted: Any) -> None:
-    assert requests.parse(request(*fields)[4:]) == wanted
+    assert requests.parse(request(*fields)[4:], 200) == wanted
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_an_invalid_request_is_reported_with_its_id(
     fields: tuple[Any, ...] | tuple[int | str, ...], req_id: int
 ) -> None:
     with pytest.raises(FormatError) as caught:
-        requests.parse(request(*fields)[4:])
+        requests.parse(request(*fields)[4:], 200)
     assert caught.value.context["req_id"] == req_id
 
 
@@ -78,11 +78,12 @@ def test_an_invalid_request_is_reported_with_its_id(
         st.lists(st.sampled_from(["97", "9", "96", "1", "", "x"])).map(
             lambda fields: request(*fields)[4:]
         ),
-    )
+    ),
+    st.sampled_from([157, 200, 201, 208, 226]),
 )
-def test_nothing_a_client_sends_breaks_the_parser(payload: Any) -> None:
+def test_nothing_a_client_sends_breaks_the_parser(payload: Any, version: int) -> None:
     with contextlib.suppress(FormatError):
-        requests.parse(payload)
+        requests.parse(payload, version)
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ibapi.comm import read_fields
 from ibapi.decoder import Decoder
 
 from ibticks.errors import InputError, UnknownTickTypeError
 from ibticks.gateway import Replay, TickStream
 from ibticks.schema import StringColumn, StringListColumn, TickColumns, Values, list_columns
 
-from .clients import Official, expected
+from .clients import Official, expected, interpret
 from .conftest import SECOND, START
 
 if TYPE_CHECKING:
@@ -32,25 +31,29 @@ class Recorded(Official):
         note()
 
 
-def record(frames: list[bytes]) -> list[tuple[Any, ...]]:
+VERSIONS = (157, 200, 201, 208, 226)
+
+
+def record(version: int, frames: list[bytes]) -> list[tuple[Any, ...]]:
     listener = Recorded()
-    decoder = Decoder(listener, 200)
+    decoder = Decoder(listener, version)
     for frame in frames:
-        fields = read_fields(frame[4:])
-        decoder.interpret(fields[1:], int(fields[0]))
+        interpret(decoder, version, frame[4:])
     return listener.ticks[1]
 
 
+@pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("tick_type", ["bid_ask", "mid_point", "all_last", "last"])
 def test_the_official_decoder_reads_the_values_of_the_columns(
-    ticks: Replay, tick_type: str
+    ticks: Replay, tick_type: str, version: int
 ) -> None:
     stream = ticks.streams[1, tick_type]
-    assert record(stream.frames(1, 0, stream.rows)) == expected(stream)
-    assert record(stream.frames(1, 17, 17)) == []
+    assert record(version, stream.frames(version, 1, 0, stream.rows)) == expected(stream)
+    assert record(version, stream.frames(version, 1, 17, 17)) == []
 
 
-def test_absent_values_are_sent_as_empty_fields() -> None:
+@pytest.mark.parametrize("version", VERSIONS)
+def test_absent_values_are_sent_as_empty_fields(version: int) -> None:
     absent = np.array([True, False])
     trades = TickColumns(
         2,
@@ -65,7 +68,7 @@ def test_absent_values_are_sent_as_empty_fields() -> None:
     stream = TickStream(1, "last", trades)
     assert tuple(stream.columns.columns) == list_columns(["last"])
     second = START // SECOND
-    assert record(stream.frames(1, 0, 2)) == [
+    assert record(version, stream.frames(version, 1, 0, 2)) == [
         (second, 1.5, 0.0, True, False, "ARCA", ""),
         (second, 0.0, 77.0, False, False, "", ""),
     ]
@@ -99,7 +102,8 @@ def test_rows_are_sorted_by_time_and_equal_times_stay() -> None:
     assert stream.columns.numbers("mid_price").tolist() == [1, 3, 2, 0, 4]
 
 
-def test_conditions_become_one_text() -> None:
+@pytest.mark.parametrize("version", VERSIONS)
+def test_conditions_become_one_text(version: int) -> None:
     columns: dict[str, Any] = {
         "timestamp": Values(np.array([START, START, START])),
         "conditions": StringListColumn(
@@ -107,9 +111,13 @@ def test_conditions_become_one_text() -> None:
         ),
     }
     stream = TickStream(1, "all_last", TickColumns(3, columns))
-    assert [tick[-1] for tick in record(stream.frames(1, 0, 3))] == ["T I", "", "I"]
+    assert [tick[-1] for tick in record(version, stream.frames(version, 1, 0, 3))] == [
+        "T I",
+        "",
+        "I",
+    ]
     some = stream.take(np.array([2, 0]))
-    assert [tick[-1] for tick in record(some.frames(1, 0, 2))] == ["I", "T I"]
+    assert [tick[-1] for tick in record(version, some.frames(version, 1, 0, 2))] == ["I", "T I"]
 
 
 def test_price_changes(ticks: Replay) -> None:
@@ -134,9 +142,10 @@ SIZES = st.floats(0, 1e12).filter(lambda size: size not in UNSET_SIZES)
             st.booleans(),
         ),
         max_size=20,
-    )
+    ),
+    st.sampled_from(VERSIONS),
 )
-def test_any_quote_arrives_exactly(quotes: list[Any]) -> None:
+def test_any_quote_arrives_exactly(quotes: list[Any], version: int) -> None:
     names = ("bid_price", "ask_price", "bid_size", "ask_size", "bid_past_low", "ask_past_high")
     kinds = [float] * 4 + [bool] * 2
     columns: Any = {
@@ -145,7 +154,9 @@ def test_any_quote_arrives_exactly(quotes: list[Any]) -> None:
     }
     columns["timestamp"] = Values(np.full(len(quotes), START, dtype=np.int64))
     stream = TickStream(1, "bid_ask", TickColumns(len(quotes), columns))
-    assert record(stream.frames(1, 0, len(quotes))) == [(START // SECOND, *q) for q in quotes]
+    assert record(version, stream.frames(version, 1, 0, len(quotes))) == [
+        (START // SECOND, *q) for q in quotes
+    ]
 
 
 def test_invalid_streams() -> None:

@@ -30,6 +30,9 @@ QUICK: dict[str, Any] = {
 }
 """Settings of a capture that waits for nothing."""
 
+SERVER_VERSIONS = (178, 200, 208, 213, 226)
+"""Text, the newest text, ticks as Protocol Buffers, all messages so, and the newest."""
+
 IBM, BTC = 8314, 990101
 ONE = "8314:IBM:bid_ask"
 FOUR = "8314:IBM:bid_ask;last;all_last;mid_point"

@@ -60,12 +60,18 @@ def steady() -> Replay:
 
 
 @pytest.fixture
-def serve(few: Replay) -> Iterator[Callable[..., Gateway]]:
+def server_version() -> int | None:
+    """The server version of gateways: the newest, unless a test is parametrized by it."""
+    return None
+
+
+@pytest.fixture
+def serve(few: Replay, server_version: int | None) -> Iterator[Callable[..., Gateway]]:
     """Start gateways, at full speed by default; they close after the test."""
     opened: list[Gateway] = []
 
     def start(replay: Replay = few, **how: Any) -> Gateway:
-        gateway = Gateway(replay, **{"speed": None} | how)
+        gateway = Gateway(replay, **{"speed": None, "server_version": server_version} | how)
         opened.append(gateway)
         return gateway.start()
 

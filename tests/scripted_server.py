@@ -64,9 +64,14 @@ def hello(line: socket.socket) -> None:
     _exactly(line, int.from_bytes(head[4:], "big"))
 
 
+def raw_request(line: socket.socket) -> bytes:
+    """Take one request in any layout."""
+    return _exactly(line, int.from_bytes(_exactly(line, 4), "big"))
+
+
 def request(line: socket.socket) -> list[str]:
     """Take one request."""
-    payload = _exactly(line, int.from_bytes(_exactly(line, 4), "big"))
+    payload = raw_request(line)
     return payload.decode().rstrip("\0").split("\0")
 
 

@@ -346,7 +346,9 @@ class Connection:
             return False
         self.version = version
         connected = datetime.now(UTC).strftime("%Y%m%d %H:%M:%S UTC")
-        await self.outlet.send(replies.greeting(version, connected))
+        await self.outlet.send(replies.greeting(self._state.announced or version, connected))
+        if self._state.greeting == "greet_and_hang_up":
+            self.leave()
         return True
 
     async def _payload(self) -> bytes | None:

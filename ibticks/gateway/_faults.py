@@ -186,10 +186,18 @@ class Faults(ABC):
 
         Parameters
         ----------
-        greeting : {"greet", "silence", "hang_up"}
-            As it should be; nothing at all, with the line open; the end of the line.
+        greeting : {"greet", "silence", "hang_up", "greet_and_hang_up"}
+            As it should be; nothing at all, with the line open, as a TWS whose API is blocked; the
+            end of the line, at once or after the greeting.
         """
         self._call(lambda: setattr(self._state, "greeting", greeting))
+
+    def announce(self, version: int | None) -> None:
+        """Announce a server version to the next clients, and speak the other one; None ends it.
+
+        Such as 150, older than any TWS that IB still admits, or 230, which no client knows.
+        """
+        self._call(lambda: setattr(self._state, "announced", version))
 
     def forbid(
         self,

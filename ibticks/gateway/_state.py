@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
-Greeting = Literal["greet", "silence", "hang_up"]
+Greeting = Literal["greet", "silence", "hang_up", "greet_and_hang_up"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -320,8 +320,10 @@ class State:
         Whether a page of past ticks may end amid a second.
     muted : set
         Streams that are subscribed but silent.
-    greeting : {"greet", "silence", "hang_up"}
+    greeting : {"greet", "silence", "hang_up", "greet_and_hang_up"}
         What a client meets that connects.
+    announced : int or None
+        Server version to announce instead of the one to speak.
     split : int or None
         Most bytes of one write.
     asked : dict of int to float
@@ -359,6 +361,7 @@ class State:
         self.muted: set[tuple[int, str | None]] = set()
         self.unknown_requests: Counter[int] = Counter()
         self.greeting: Greeting = "greet"
+        self.announced: int | None = None
         self.split: int | None = None
         self.asked: dict[int, float] = {}
         self._awaited = start_after

@@ -114,10 +114,10 @@ def message(*fields: str | int | float) -> bytes:
     >>> message(9, 1, 7)
     b'\x00\x00\x00\x069\x001\x007\x00'
     """
-    return frame(_joined(fields))
+    return frame(_join_fields(fields))
 
 
-def _joined(fields: Iterable[str | float]) -> bytes:
+def _join_fields(fields: Iterable[str | float]) -> bytes:
     """Fields, each ended by NUL."""
     texts = (field if isinstance(field, str) else plain(field) for field in fields)
     return "".join(f"{text}\0" for text in texts).encode()
@@ -144,7 +144,7 @@ def reply(version: int, number: int, *fields: str | float) -> bytes:
     >>> reply(201, 9, 1, 7)
     b'\x00\x00\x00\x08\x00\x00\x00\t1\x007\x00'
     """
-    return frame(message_head(version, number) + _joined(fields))
+    return frame(message_head(version, number) + _join_fields(fields))
 
 
 def protobuf(number: int, name: str, **values: Any) -> bytes:
@@ -274,10 +274,10 @@ def next_valid_id(version: int, order_id: int) -> bytes:
 
 def managed_accounts(version: int, accounts: Sequence[str]) -> bytes:
     """The accounts, with commas in one field."""
-    joined = ",".join(accounts)
+    text = ",".join(accounts)
     if version >= ACCOUNTS:
-        return protobuf(15, "ManagedAccounts", accountsList=joined)
-    return reply(version, 15, 1, joined)
+        return protobuf(15, "ManagedAccounts", accountsList=text)
+    return reply(version, 15, 1, text)
 
 
 def current_time(version: int, seconds: int) -> bytes:

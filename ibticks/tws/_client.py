@@ -6,7 +6,9 @@ lose ticks:
 - the reader: :mod:`ibticks.tws._transport` keeps every byte it has read;
 - the message loop: an exception in a callback, or a message that cannot be decoded, ends ibapi's
   loop and discards its queue; this one reports the exception and continues with the next message;
-- ``connect()`` has a timeout.
+- ``connect()`` has a timeout;
+- a server whose version ibapi does not know is sent nothing;
+- a tick in Protocol Buffers without a time or a price, for which ibapi reads 0, is reported.
 
 A client is used for one connection. The next connection needs a new client, since ibapi keeps
 messages of the old one.
@@ -23,10 +25,10 @@ from ibapi.client import EClient
 from ibapi.comm import read_fields
 from ibapi.common import PROTOBUF_MSG_ID
 from ibapi.contract import Contract
-from ibapi.server_versions import MIN_SERVER_VER_PROTOBUF
+from ibapi.server_versions import MAX_CLIENT_VER, MIN_SERVER_VER_PROTOBUF
 from ibapi.wrapper import EWrapper
 
-from ibticks.errors import ConnectionFailedError
+from ibticks.errors import ConnectionFailedError, FormatError
 from ibticks.tws._transport import Transport, connection_advice
 
 if TYPE_CHECKING:
@@ -47,6 +49,23 @@ _TICK_BY_TICK: Final = {
     "bid_ask": "BidAsk",
     "mid_point": "MidPoint",
 }
+_BLOCKED: Final = (
+    "Restart TWS or the Gateway, its API is blocked: it accepts connections and does not greet. "
+    "Or another program listens on this port"
+)
+_OLD_SERVER: Final = "Install a current TWS or IB Gateway"
+_OLD_CLIENT: Final = "Install a newer client: pip install -U ibapi-latest"
+_OUT_OF_DATE: Final = 503
+_MIN_SERVER_VERSION: Final = 157
+_ADMITTED_SERVER_VERSION: Final = 194
+"""That of TWS 10.33; since November 2025 IB admits TWS 10.37 and later."""
+_REQUIRED_FIELDS: Final = {
+    1: ("historicalTickLast", ("time", "price")),
+    2: ("historicalTickLast", ("time", "price")),
+    3: ("historicalTickBidAsk", ("time",)),
+    4: ("historicalTickMidPoint", ("time", "price")),
+}
+"""By IB's number of the tick type. A quote may lack a side."""
 _HARMLESS_CODES: Final = (2104, 2106, 2107, 2108, 2158)
 
 
@@ -69,6 +88,7 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
         self._lost = threading.Event()
         self._ended = False
         self._refusal: tuple[int, str] | None = None
+        self._advice = ""  # what to do about a server that cannot be used, if it is known
         self._loop: threading.Thread | None = None
         EWrapper.__init__(self)
         EClient.__init__(self, self)
@@ -99,6 +119,30 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
         if self._connection is None:
             super().reset()
 
+    def startApi(self) -> None:  # noqa: N802
+        """Start the API of a server whose version ibapi and ibticks know.
+
+        A request in a layout that a TWS does not know can block its API until a restart.
+        """
+        version = self.serverVersion_
+        if _MIN_SERVER_VERSION <= version <= MAX_CLIENT_VER:
+            if version < _ADMITTED_SERVER_VERSION:
+                _log.warning(
+                    "server version %d is that of a TWS before 10.33: IB admits 10.37 and later, "
+                    "install a current TWS or IB Gateway",
+                    version,
+                )
+            super().startApi()
+            return
+        self._advice = _OLD_SERVER if version < _MIN_SERVER_VERSION else _OLD_CLIENT
+        text = (
+            f"it announces server version {version}, ibticks reads {_MIN_SERVER_VERSION} to "
+            f"{MAX_CLIENT_VER}"
+        )
+        self._refusal = _OUT_OF_DATE, text
+        assert self._transport is not None
+        self._transport.hang_up()
+
     # -- connecting and closing --------------------------------------------------------------------
 
     def open(self, host: str, port: int, client_id: int, timeout: float) -> None:
@@ -107,9 +151,10 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
         Raises
         ------
         ConnectionFailedError
-            If the server cannot be reached, is silent, or refuses the client. ``context["code"]``
-            is IB's code, 502, or 504 for a server that accepts the connection and is not ready in
-            time; ``context["problem"]`` is the message without advice.
+            If the server cannot be reached, is silent, has a version that ibapi does not know, or
+            refuses the client. ``context["code"]`` is IB's code, 502, 503 for the version, or 504
+            for a server that accepts the connection and is not ready in time;
+            ``context["problem"]`` is the message without advice.
         """
         deadline = time.monotonic() + timeout
         self._timeout_seconds = timeout
@@ -128,8 +173,13 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
             alive, stopped = not self.is_lost, self._ended
             self.close()
             code, text = self._refusal_reason(timeout, alive=alive)
-            if code in (_UNREACHABLE, _NOT_CONNECTED) and not stopped:
-                problem = f"{where} cannot be used: {text} ({code})"
+            problem = f"{where} cannot be used: {text} ({code})"
+            if code in (_UNREACHABLE, _NOT_CONNECTED, _OUT_OF_DATE) and not stopped:
+                if self._transport is not None and self._transport.is_silent:
+                    self._advice = _BLOCKED
+                if self._advice:
+                    text = f"{problem}. {self._advice}"
+                    raise ConnectionFailedError(text, code=code, problem=problem)
                 raise _unreachable(problem, code, host, port, timeout)
             problem = f"{where} cannot be used with client id {client_id}: {text} ({code})"
             raise ConnectionFailedError(problem, code=code, problem=problem)
@@ -140,6 +190,9 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
         if alive:
             return _NOT_CONNECTED, f"connected, but no nextValidId within {timeout:g} s"
         problem = self._transport.problem if self._transport is not None else ""
+        if not problem and self.serverVersion_ is not None:
+            version = self.serverVersion_
+            problem = f"the server of version {version} greeted and closed the connection"
         return _UNREACHABLE, problem or "the server closed the connection"
 
     def hang_up(self) -> None:
@@ -217,6 +270,16 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
         self.cancelTickByTickData(request)
 
     # -- callbacks of ibapi; ticks first, as they come thousands of times a second -----------------
+
+    def tickByTickDataProtoBuf(self, message: Any) -> None:  # noqa: N802
+        """Refuse a tick without what every tick has; ibapi would read 0 for it, or skip it."""
+        name, required = _REQUIRED_FIELDS.get(message.tickType, ("", ()))
+        if not (name and message.HasField("reqId") and message.HasField(name)):
+            raise FormatError("a tick without its request, its tick type or its values")
+        tick = getattr(message, name)
+        for field in required:
+            if not tick.HasField(field):
+                raise FormatError(f"a tick of request {message.reqId} without its {field}")
 
     def tickByTickAllLast(  # noqa: N802
         self,

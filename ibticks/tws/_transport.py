@@ -166,6 +166,8 @@ class Transport:
     ----------
     problem : str
         Why the transport cannot be used any more, if something is wrong with it.
+    is_silent : bool
+        Whether the server accepted the connection and sent nothing in time.
     """
 
     def __init__(self, connection: Any, timeout_seconds: float) -> None:
@@ -178,6 +180,7 @@ class Transport:
         self._received_bytes = 0
         self._consumed_bytes = 0
         self.problem = ""
+        self.is_silent = False
 
     def connect(self) -> None:
         """Connect to the server.
@@ -295,6 +298,7 @@ class Transport:
                 data = sock.recv(_MAX_GREETING_BYTES)
             except TimeoutError:
                 if time.monotonic() > self._deadline or self._ended:
+                    self.is_silent = not (self._ended or self._greeting)
                     raise ConnectionError("connected, but the server sent no greeting") from None
                 continue
             if not data:

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.capture_checks import TICKING
-from tests.fix_capture import capturing, few, nothing_left, outage, samples, serve, steady
+from tests.fix_capture import (
+    capturing,
+    few,
+    nothing_left,
+    outage,
+    samples,
+    serve,
+    server_version,
+    steady,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +33,7 @@ __all__ = [
     "outage",
     "samples",
     "serve",
+    "server_version",
     "steady",
 ]
 

@@ -11,7 +11,7 @@ import pytest
 import ibticks as ibt
 from ibticks.gateway import Gateway, GatewayContract, Replay
 from ibticks.schema import TickColumns, Values
-from tests.capture_checks import until
+from tests.capture_checks import SERVER_VERSIONS, until
 from tests.recorded_replay import Recorded
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def replay() -> Replay:
     return Replay.from_columns([GatewayContract(contract_id=XYZ, symbol="XYZ")], streams)
 
 
+@pytest.mark.parametrize("server_version", SERVER_VERSIONS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_capture_stores_unset_values_as_absent(
     kind: str,
@@ -80,6 +81,7 @@ def test_capture_stores_unset_values_as_absent(
     assert ticks.select(*STORED[kind]).to_dict(as_series=False) == STORED[kind]
 
 
+@pytest.mark.parametrize("server_version", SERVER_VERSIONS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_stream_on_demand_omits_unset_values(
     kind: str, store: ibt.Store, serve: Callable[..., Gateway], replay: Replay
@@ -95,6 +97,7 @@ def test_stream_on_demand_omits_unset_values(
     assert stored.select(*STORED[kind]).to_dict(as_series=False) == STORED[kind]
 
 
+@pytest.mark.parametrize("server_version", SERVER_VERSIONS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_backfill_stores_unset_values_as_absent_and_once(
     kind: str, store: ibt.Store, serve: Callable[..., Gateway], replay: Replay

@@ -16,6 +16,7 @@ from ibticks.gateway import Gateway, Limits, Replay
 from ibticks.tws import Action, Client, find_code, make_contract
 from ibticks.tws._error_codes import CODES
 from tests.capture_checks import (
+    SERVER_VERSIONS,
     STREAMS,
     TICKING,
     check_stored,
@@ -98,6 +99,7 @@ def with_codes(store: Store, contract_id: int, tick_type: str) -> list[Any]:
 # --- IB and its farms -----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("server_version", SERVER_VERSIONS)
 def test_outage_of_ib_that_ends_with_data_kept(
     begin: Callable[..., tuple[Gateway, Capture]], store: Store
 ) -> None:
@@ -118,6 +120,7 @@ def test_outage_of_ib_that_ends_with_data_kept(
         check_stored(store, gateway, *key)
 
 
+@pytest.mark.parametrize("server_version", SERVER_VERSIONS)
 def test_outage_of_ib_that_ends_with_data_lost(
     begin: Callable[..., tuple[Gateway, Capture]], store: Store
 ) -> None:
@@ -359,6 +362,7 @@ def test_client_id_taken_by_a_second_capture(
 # --- one request ----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("server_version", SERVER_VERSIONS)
 def test_unknown_contract_is_refused(
     begin: Callable[..., tuple[Gateway, Capture]], store: Store
 ) -> None:

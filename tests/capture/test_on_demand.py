@@ -23,7 +23,7 @@ from ibticks.errors import (
 from ibticks.gateway import Gateway, Replay
 from ibticks.testing import FakeCapture
 from ibticks.tws import _transport as transport
-from tests.capture_checks import BTC, IBM, covered, until
+from tests.capture_checks import BTC, IBM, SERVER_VERSIONS, covered, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,6 +73,7 @@ def sent_rows(
     ]
 
 
+@pytest.mark.parametrize("server_version", SERVER_VERSIONS)
 @pytest.mark.parametrize("tick_type", KINDS)
 def test_stream_from_subscribed_to_complete(
     serve: Callable[..., Gateway], stream: Callable[..., OnDemandStream], tick_type: str
@@ -238,6 +239,7 @@ def test_stream_of_an_unknown_contract(
     assert complete["data"]["total_ticks"] == 0
 
 
+@pytest.mark.parametrize("server_version", SERVER_VERSIONS)
 def test_stream_that_ib_refuses(
     serve: Callable[..., Gateway], stream: Callable[..., OnDemandStream]
 ) -> None:
@@ -277,6 +279,7 @@ def test_outage_of_ib_is_reported_and_the_stream_goes_on(
     assert kinds(messages).count("tick") == 60
 
 
+@pytest.mark.parametrize("server_version", SERVER_VERSIONS)
 def test_stream_is_subscribed_again_after_data_loss(
     serve: Callable[..., Gateway], stream: Callable[..., OnDemandStream]
 ) -> None:

@@ -21,6 +21,7 @@ from ibticks.errors import IndexAwayWarning
 from tests.capture_checks import (
     IBM,
     ONE,
+    SERVER_VERSIONS,
     STREAMS,
     TICKING,
     check_index,
@@ -73,6 +74,7 @@ def more_of_each(capture: Capture, count: int = 20) -> None:
 # --- the line -------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("server_version", [200, 226])
 def test_fifty_drops(
     samples: Replay, serve: Callable[..., Gateway], capturing: Callable[..., Capture], store: Store
 ) -> None:
@@ -124,6 +126,7 @@ def test_connection_that_ends_with_garbage(
         assert "the server sent garbage" in gap.reason
 
 
+@pytest.mark.parametrize("server_version", SERVER_VERSIONS)
 def test_the_nightly_restart(gateway: Gateway, capture: Capture, store: Store) -> None:
     more(capture)
     gateway.nightly_restart(0.6, lose=100)

@@ -31,7 +31,7 @@ from ibticks.history._stream_filler import StreamFiller
 from ibticks.schema import TickColumns, Values
 from ibticks.storage import StreamLock, seal_files
 from ibticks.testing import FakeCapture
-from tests.capture_checks import BTC, IBM, check_index, covered
+from tests.capture_checks import BTC, IBM, SERVER_VERSIONS, check_index, covered
 from tests.forking import Children
 from tests.recorded_replay import Recorded, everything, of_stream
 
@@ -88,6 +88,7 @@ CLOSED_PORT = 1
 # -- the whole of it -------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("server_version", SERVER_VERSIONS)
 @pytest.mark.parametrize("page_ticks", [50, 1000])
 def test_gaps_of_four_tick_types_are_filled_from_the_history(
     store: ibt.Store,
@@ -168,6 +169,7 @@ def test_a_second_with_more_ticks_than_a_page(
     assert "all 1000 ticks of a page are of 2023-11-14 22:13:23 UTC" in reported.getMessage()
 
 
+@pytest.mark.parametrize("server_version", SERVER_VERSIONS)
 def test_a_server_that_cuts_seconds_causes_no_duplicates(
     store: ibt.Store, serve: Callable[..., Gateway], fill: Callable[..., ibt.BackfillResult]
 ) -> None:
@@ -445,6 +447,7 @@ def kinds(parts: tuple[BackfilledInterval, ...]) -> list[Any]:
     return list(dict.fromkeys(part.tick_type for part in parts))
 
 
+@pytest.mark.parametrize("server_version", [200, 226])
 @pytest.mark.parametrize("code", [162, 10187, 354])
 def test_a_stream_that_ib_refuses_is_left_and_the_others_are_filled(
     store: ibt.Store,
@@ -556,6 +559,7 @@ def test_a_pacing_violation_that_does_not_end_leaves_the_gap(
     recorded.check()
 
 
+@pytest.mark.parametrize("server_version", SERVER_VERSIONS)
 def test_a_connection_lost_during_a_backfill(
     store: ibt.Store,
     serve: Callable[..., Gateway],

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ibticks.errors import ConnectionFailedError
+from ibticks.gateway import frame
+from ibticks.gateway._wire import protobuf
 from ibticks.tws import Client, make_contract
 from tests.capture_checks import IBM, ONE, check_stored, until
 from tests.scripted_server import (
@@ -24,6 +26,7 @@ from tests.scripted_server import (
     linger,
     message,
     quote,
+    raw_request,
     request,
 )
 
@@ -92,8 +95,14 @@ def test_unknown_host(client: Client) -> None:
 def test_server_sends_no_greeting(client: Client, serve: Callable[..., Gateway]) -> None:
     gateway = serve()
     gateway.answer_connections("silence")
-    reason = refusal(client, gateway.port, timeout=0.2)
-    assert reason == "connected, but the server sent no greeting (502)"
+    with pytest.raises(ConnectionFailedError) as raised:
+        client.open("127.0.0.1", gateway.port, 10, 0.2)
+    problem = f"127.0.0.1:{gateway.port} cannot be used: connected, but the server sent no greeting"
+    assert raised.value.context == {"code": 502, "problem": f"{problem} (502)"}
+    assert str(raised.value) == (
+        f"{problem} (502). Restart TWS or the Gateway, its API is blocked: it accepts connections "
+        "and does not greet. Or another program listens on this port"
+    )
 
 
 def test_server_closes_the_connection_at_once(
@@ -115,7 +124,60 @@ def test_server_closes_the_connection_after_its_greeting(client: Client) -> None
         request(line)
 
     with Server(script) as server:
-        assert refusal(client, server.port) == "the server closed the connection (502)"
+        assert refusal(client, server.port) == (
+            "the server of version 200 greeted and closed the connection (502)"
+        )
+
+
+def test_gateway_greets_and_closes_the_connection(
+    client: Client, serve: Callable[..., Gateway]
+) -> None:
+    gateway = serve()
+    gateway.answer_connections("greet_and_hang_up")
+    assert refusal(client, gateway.port) in (
+        "the server of version 226 greeted and closed the connection (502)",
+        "Connection reset by peer (502)",
+    )
+
+
+@pytest.mark.parametrize(
+    ("version", "advice"),
+    [
+        (150, "Install a current TWS or IB Gateway"),
+        (227, "Install a newer client: pip install -U ibapi-latest"),
+    ],
+)
+def test_server_of_a_version_that_is_not_read_is_sent_nothing(
+    version: int, advice: str, client: Client
+) -> None:
+    received: list[bytes] = []
+
+    def script(line: socket.socket) -> None:
+        hello(line)
+        line.sendall(message(version, "20131008 13:30:00 UTC"))
+        while data := line.recv(4096):
+            received.append(data)
+
+    with Server(script) as server, pytest.raises(ConnectionFailedError) as raised:
+        client.open("127.0.0.1", server.port, 10, 20.0)
+    assert str(raised.value) == (
+        f"127.0.0.1:{server.port} cannot be used: it announces server version {version}, ibticks "
+        f"reads 157 to 226 (503). {advice}"
+    )
+    assert raised.value.context["code"] == 503
+    assert received == []
+
+
+@pytest.mark.parametrize(("version", "warnings"), [(178, 1), (194, 0), (226, 0)])
+def test_server_that_ib_no_longer_admits_is_warned_of(
+    version: int,
+    warnings: int,
+    client: Client,
+    serve: Callable[..., Gateway],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client.open("127.0.0.1", serve(server_version=version).port, 10, 20.0)
+    assert caplog.text.count("IB admits 10.37 and later") == warnings
 
 
 def test_server_greets_and_is_never_ready(client: Client) -> None:
@@ -411,6 +473,91 @@ def test_unknown_message_is_skipped(client: Client, events: EventLog) -> None:
     opened(client, script)
     assert events.over.wait(20)
     assert [tick[2] for tick in events.of("quote")] == [2.0]
+
+
+# --- Protocol Buffers ---------------------------------------------------------------------------
+
+TRADE = {"time": 1_381_239_000, "price": 1.5, "size": "100", "exchange": "NYSE"}
+
+
+def trade(price: float) -> bytes:
+    return protobuf(
+        99, "TickByTickData", reqId=5, tickType=1, historicalTickLast=TRADE | {"price": price}
+    )
+
+
+def let_in_by_protobuf(line: socket.socket) -> None:
+    hello(line)
+    line.sendall(message(226, "20131008 13:30:00 UTC"))
+    raw_request(line)
+    line.sendall(protobuf(9, "NextValidId", orderId=1))
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (frame(trade(9.0)[4:-3]), "DecodeError"),
+        (frame(b"\0\0\1\x2b" + b"\xff" * 20), "DecodeError"),
+        (protobuf(99, "TickByTickData", reqId=5, tickType=1), "without its request"),
+        (protobuf(99, "TickByTickData", reqId=5, historicalTickLast=TRADE), "without its request"),
+        (
+            protobuf(99, "TickByTickData", tickType=1, historicalTickLast=TRADE),
+            "without its request",
+        ),
+        (
+            protobuf(99, "TickByTickData", reqId=5, tickType=2, historicalTickLast={"price": 1.0}),
+            "request 5 without its time",
+        ),
+        (
+            protobuf(99, "TickByTickData", reqId=5, tickType=1, historicalTickLast={"time": 7}),
+            "request 5 without its price",
+        ),
+        (
+            protobuf(99, "TickByTickData", reqId=5, tickType=3, historicalTickBidAsk={}),
+            "request 5 without its time",
+        ),
+        (
+            protobuf(99, "TickByTickData", reqId=5, tickType=4, historicalTickMidPoint={"time": 7}),
+            "request 5 without its price",
+        ),
+        (
+            protobuf(
+                99, "TickByTickData", reqId=5, tickType=1, historicalTickLast=TRADE | {"size": "x"}
+            ),
+            "ConversionSyntax",
+        ),
+    ],
+)
+def test_undecodable_protobuf_message_is_reported_and_skipped(
+    bad: bytes, reason: str, client: Client, events: EventLog
+) -> None:
+    def script(line: Any) -> None:
+        let_in_by_protobuf(line)
+        line.sendall(trade(1.0) + bad + trade(2.0))
+
+    opened(client, script)
+    assert events.over.wait(20)
+    assert [tick[2] for tick in events.of("trade")] == [1.0, 2.0]
+    ((where, error),) = events.failures
+    assert where == "message"
+    assert reason in repr(error)
+
+
+def test_unknown_protobuf_messages_and_fields_are_skipped(client: Client, events: EventLog) -> None:
+    # Field 500 of the whole message, varint 7: as a newer TWS may add.
+    newer = frame(trade(3.0)[4:] + b"\xa0\x1f\x07")
+
+    def script(line: Any) -> None:
+        let_in_by_protobuf(line)
+        line.sendall(
+            frame(b"\0\0\4\0\x08\x07") + frame(b"\0\0\0\x78") + trade(1.0) + newer + trade(2.0)
+        )
+
+    opened(client, script)
+    assert events.over.wait(20)
+    assert [tick[2] for tick in events.of("trade")] == [1.0, 3.0, 2.0]
+    assert events.failures == []
+    assert [message[1] for message in events.of("message")] == [505, 505]
 
 
 @pytest.mark.parametrize(

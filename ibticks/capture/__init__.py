@@ -23,7 +23,14 @@ if TYPE_CHECKING:
         TrackedContract,
         parse_tracked,
     )
-    from ibticks.capture._status import display_status, panel_html, read_status, status_text
+    from ibticks.capture._shared_streams import SharedStreams, SharingOptions, StreamLease
+    from ibticks.capture._status import (
+        display_status,
+        panel_html,
+        read_status,
+        status_path,
+        status_text,
+    )
     from ibticks.capture._subscriptions import Subscriptions
 
 __all__ = [
@@ -34,12 +41,16 @@ __all__ = [
     "ConnectionHandler",
     "OnDemandStream",
     "Recorder",
+    "SharedStreams",
+    "SharingOptions",
+    "StreamLease",
     "Subscriptions",
     "TrackedContract",
     "display_status",
     "panel_html",
     "parse_tracked",
     "read_status",
+    "status_path",
     "status_text",
     "stream_ticks",
 ]

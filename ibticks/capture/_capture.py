@@ -11,29 +11,39 @@ import sys
 import threading
 import time
 from collections import deque
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from ibticks._types import StreamKey
 from ibticks.capture._maintenance import CompanionBuilder, HourCompressor, HourPruner
 from ibticks.capture._queued_index import QueuedIndex
 from ibticks.capture._recorder import Recorder, open_recorder
-from ibticks.capture._settings import CaptureSettings
+from ibticks.capture._settings import (
+    CaptureSettings,
+    check_tracked,
+    format_tracked,
+    merge_tracked,
+    parse_tracked,
+)
 from ibticks.capture._status import (
     contracts_status,
     display_status,
     panel_html,
     write_status,
 )
-from ibticks.errors import CaptureError, MissingExtraError
+from ibticks.errors import CaptureError, InputError, MissingExtraError
 from ibticks.history import GapFiller
 from ibticks.index import ContractRecord
 from ibticks.storage import SealProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
     from typing import Self, Unpack
 
+    from ibticks._types import TickTypeLike
     from ibticks.capture._settings import CaptureOptions, TrackedContract
     from ibticks.capture._supervisor import Supervisor
     from ibticks.store import Store
@@ -48,6 +58,7 @@ _SEALER_IDLE_SECONDS: Final = 15.0
 _STOP_SECONDS: Final = 90.0  # received ticks are recorded first
 _RESTART_SECONDS: Final = 1.0
 _CLOCK_STEP_SECONDS: Final = 1.0
+_INDEX_WAIT_SECONDS: Final = 5.0
 
 
 _running: Final[set[Capture]] = set()
@@ -110,7 +121,11 @@ class Capture:
     store : Store
     tracked : str or sequence of TrackedContract, optional
         Contracts and tick types, as ``contract_id:symbol:tick_types:buffer_hours,...``; by default
-        ``IB_STREAM_TRACKED_CONTRACTS``.
+        ``IB_STREAM_TRACKED_CONTRACTS``. An empty tuple for a capture whose contracts come by
+        :meth:`add`.
+    on_event : callable, optional
+        Called with the stream and each info and error message that is stored in it, and with an
+        error when storage fails. It must not block.
     **options
         Settings such as ``host`` and ``port``, instead of those of the environment; see
         :class:`~ibticks.capture.CaptureOptions`.
@@ -136,11 +151,17 @@ class Capture:
         self,
         store: Store,
         tracked: str | Sequence[TrackedContract] | None = None,
+        *,
+        on_event: Callable[[StreamKey, Mapping[str, Any]], None] | None = None,
         **options: Unpack[CaptureOptions],
     ) -> None:
         self.settings: Final = CaptureSettings.from_environment(tracked=tracked, **options)
-        self.settings.enabled_contracts()
+        if tracked is None or tracked or isinstance(tracked, str):
+            self.settings.enabled_contracts()
         self.store: Final = store
+        self._tracked = self.settings.tracked
+        self._run_name = ""
+        self._on_event: Final = on_event
         self.failures: Final[deque[str]] = deque(maxlen=100)
         self._recorders: list[Recorder] = []
         self._supervisor: Supervisor | None = None
@@ -183,27 +204,21 @@ class Capture:
             self._index = QueuedIndex(self.store.index, self._failed)
             self._recorders = []
             self._rates.clear()
-            run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
+            self._run_name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
             try:
-                for contract in self.settings.enabled_contracts():
-                    for tick_type in contract.tick_types:
+                for contract in self._tracked:
+                    for tick_type in contract.tick_types if contract.enabled else ():
                         self._recorders.append(
-                            self._open_recorder(self._index, contract.contract_id, tick_type, run)
+                            self._open_recorder(self._index, contract.contract_id, tick_type)
                         )
                 # Symbols are known before there is a connection, which may never be made.
                 self._index.put_contracts(
                     ContractRecord(contract.contract_id, contract.symbol)
-                    for contract in self.settings.tracked
+                    for contract in self._tracked
                     if contract.symbol
                 )
-                # A contract without an exchange was added by hand: its details are requested.
-                known = {
-                    record.contract_id: record
-                    for record in self.store.index.contracts()
-                    if record.exchange
-                }
                 self._supervisor = Supervisor(
-                    self.settings, self._recorders, known, self._index, self._failed
+                    self.settings, self._recorders, self._known(), self._index, self._failed
                 )
                 self._stopping.clear()
                 atexit.register(self.stop)
@@ -241,19 +256,138 @@ class Capture:
                 raise
         return self
 
-    def _open_recorder(
-        self, index: QueuedIndex, contract_id: int, tick_type: str, run: str
-    ) -> Recorder:
-        return open_recorder(
+    def _known(self) -> dict[int, ContractRecord]:
+        """Return the contracts that were resolved before."""
+        # A contract without an exchange was added by hand: its details are requested.
+        return {
+            record.contract_id: record for record in self.store.index.contracts() if record.exchange
+        }
+
+    def _open_recorder(self, index: QueuedIndex, contract_id: int, tick_type: str) -> Recorder:
+        recorder = open_recorder(
             self.store.root,
             contract_id,
             tick_type,
             index,
-            run,
+            self._run_name,
             fsync=0 if self.settings.fsync == 0 else None,
             on_sealed=lambda _: index.submit(self.store.note_change),
             sealer=self._sealer,
         )
+        if self._on_event is not None:
+            recorder.on_message = partial(self._on_event, StreamKey(contract_id, tick_type))
+        return recorder
+
+    def add(self, contract: TrackedContract | str) -> None:
+        """Capture another contract, or more tick types of one.
+
+        A capture that runs subscribes them at once; another one when it is started.
+
+        Parameters
+        ----------
+        contract : TrackedContract or str
+            As text, ``contract_id:symbol:tick_types:buffer_hours``.
+
+        Raises
+        ------
+        ConfigError
+            If the text is wrong, or there are too many contracts.
+        WriterLockedError
+            If another process captures one of the streams; nothing is added then.
+
+        Examples
+        --------
+        ::
+
+            capture.add("76792991:TSLA:last")
+            capture.remove(76792991)
+        """
+        with self._changing:
+            added = parse_tracked(contract) if isinstance(contract, str) else (contract,)
+            tracked = merge_tracked(self._tracked, added)
+            check_tracked(tracked, self.settings.max_tracked)
+            if self._index is not None:
+                self._start_streams(self._index, tracked)
+            self._tracked = tracked
+
+    def _start_streams(self, index: QueuedIndex, tracked: Sequence[TrackedContract]) -> None:
+        """Record and subscribe the streams that are not yet."""
+        streams = {(recorder.contract_id, recorder.tick_type) for recorder in self._recorders}
+        opened: list[Recorder] = []
+        try:
+            for contract in tracked:
+                opened.extend(
+                    self._open_recorder(index, contract.contract_id, name)
+                    for name in (contract.tick_types if contract.enabled else ())
+                    if (contract.contract_id, name) not in streams
+                )
+        except BaseException:
+            for recorder in opened:
+                recorder.close()
+            raise
+        index.put_contracts(
+            ContractRecord(contract.contract_id, contract.symbol)
+            for contract in tracked
+            if contract.symbol and contract not in self._tracked
+        )
+        known = self._known()
+        self._recorders += opened
+        if self._supervisor is not None:
+            for recorder in opened:
+                self._supervisor.subscriptions.add(recorder, known.get(recorder.contract_id))
+            self._supervisor.wake()
+
+    def remove(self, contract_id: int, tick_types: Sequence[TickTypeLike] | None = None) -> None:
+        """Capture a contract, or some of its tick types, no longer.
+
+        Their subscriptions are cancelled and their files are sealed; what was captured stays.
+
+        Parameters
+        ----------
+        contract_id : int
+        tick_types : sequence of str, optional
+            All by default.
+
+        Raises
+        ------
+        InputError
+            If the contract or a tick type is not captured.
+        """
+        with self._changing:
+            contract = next((one for one in self._tracked if one.contract_id == contract_id), None)
+            captured = () if contract is None else contract.tick_types
+            removed = captured if tick_types is None else tuple(tick_types)
+            if contract is None or not set(removed) <= set(captured):
+                raise InputError(
+                    f"{contract_id} {', '.join(map(str, removed))}: not captured; captured are "
+                    f"{format_tracked(self._tracked) or 'no contracts'}",
+                    contract_id=contract_id,
+                )
+            left = tuple(name for name in captured if name not in removed)
+            self._tracked = tuple(
+                replace(one, tick_types=left) if one is contract else one
+                for one in self._tracked
+                if one is not contract or left
+            )
+            for recorder in self._recorders[:]:
+                if recorder.contract_id == contract_id and recorder.tick_type in removed:
+                    self._stop_stream(recorder)
+            if self._index is not None:
+                self._index.wait_until_empty(_INDEX_WAIT_SECONDS)
+
+    def _stop_stream(self, recorder: Recorder) -> None:
+        if self._supervisor is not None:
+            self._supervisor.subscriptions.remove(recorder)
+            self._supervisor.wake()
+        self._recorders.remove(recorder)
+        self._try("close", recorder.close, recorder.stream_id)
+
+    def find_recorder(self, contract_id: int, tick_type: TickTypeLike) -> Recorder | None:
+        """Return the recorder of a stream; None if it is not captured now."""
+        for recorder in self._recorders[:] if self.running else ():
+            if (recorder.contract_id, recorder.tick_type) == (contract_id, tick_type):
+                return recorder
+        return None
 
     def stop(self) -> None:
         """Stop the capture: cancel the subscriptions, write received ticks, seal, update the index.
@@ -280,7 +414,7 @@ class Capture:
                 # The keeper runs for as long as ticks may arrive.
                 self._stopping.set()
             self._stopping.set()
-            for recorder in self._recorders:
+            for recorder in self._all_recorders():
                 self._try("close", recorder.close, recorder.stream_id)
             self._try("close", self._sealer.close, "the sealer")
             self._index.close()
@@ -326,13 +460,15 @@ class Capture:
         """Sync, seal and write the status file, periodically."""
         synced_at = status_at = 0.0
         retry_at: dict[str, float] = {}
+        problems: dict[str, str] = {}
         clock_offset = time.time() - time.monotonic()
         while not self._stopping.wait(_POLL_SECONDS):
             now = time.monotonic()
             clock_offset = _check_clock(clock_offset, time.time() - now)
-            self._rates.append((now, sum(recorder.ticks for recorder in self._recorders)))
+            recorders = self._all_recorders()
+            self._rates.append((now, sum(recorder.ticks for recorder in recorders)))
             is_sync_due = self.settings.fsync is not None and now - synced_at >= self.settings.fsync
-            for recorder in self._recorders:
+            for recorder in recorders:
                 name = recorder.stream_id
                 if is_sync_due:
                     self._try("sync", recorder.sync, name)
@@ -343,9 +479,14 @@ class Capture:
             if is_sync_due:
                 synced_at = now
             self._sealer.stop_if_idle(_SEALER_IDLE_SECONDS)
-            if now - status_at >= _STATUS_SECONDS:
+            before, problems = problems, {one.stream_id: one.storage_problem for one in recorders}
+            if now - status_at >= _STATUS_SECONDS or problems != before:
                 status_at = now
                 write_status(self.store.root, self.status())
+
+    def _all_recorders(self) -> list[Recorder]:
+        """Return the recorders with their copies."""
+        return [one for recorder in self._recorders[:] for one in (recorder, *recorder.copies)]
 
     def _try(self, where: str, work: Callable[[], object], what: str) -> bool:
         """Do some work; report an exception, and return False, instead of raising it."""
@@ -393,7 +534,7 @@ class Capture:
         """
         supervisor = self._supervisor
         running = self.running
-        contracts = contracts_status(self.settings.tracked, self._recorders, supervisor)
+        contracts = contracts_status(self._tracked, self._recorders[:], supervisor)
         return {
             "enabled": True,
             "status": {

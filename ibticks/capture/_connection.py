@@ -75,15 +75,18 @@ class Watchdog:
     def check_silence(self, now: float) -> None:
         """Note the state of every stream that is silent, or whose market has closed or opened."""
         now_ns = time.time_ns()
-        contracts = self._subscriptions.contracts
-        streams = [stream for stream in self._subscriptions if stream.request is not None]
+        streams = {
+            stream: details
+            for details in self._subscriptions.contracts.values()
+            for stream in details.streams
+            if stream.request is not None
+        }
         others_tick = any(
             stream.last_tick > stream.since and now - stream.last_tick <= self._quiet_seconds
             for stream in streams
         )
-        for stream in streams:
+        for stream, details in streams.items():
             state = stream.recorder.state
-            details = contracts[stream.recorder.contract_id]
             is_open = None if details.hours is None else details.hours.is_open(now_ns)
             if is_open is False:
                 is_silent = now - stream.last_tick > self._quiet_seconds
@@ -251,7 +254,8 @@ class ConnectionHandler(TwsEvents):
         if event == "contract_details":
             record = self._subscriptions.apply_details(*arguments)
             if record is not None:
-                self._index.put_contracts([record])
+                for index in {self._index, *self._subscriptions.indexes(record.contract_id)}:
+                    index.put_contracts([record])
         elif event == "contract_details_end":
             details = self._subscriptions.find_details(*arguments)
             if details is not None:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ibticks.capture._messages import error_message, info_message
 from ibticks.coverage import STATE_OF_STATUS, CoverageState, StreamStatus, resume_ledger
-from ibticks.errors import StorageError
+from ibticks.errors import StorageError, StorageFullError
 from ibticks.format import TickEncoder, encode_frame, encode_message
 from ibticks.schema import clean_number, clean_side
 from ibticks.storage import StreamAppender
 from ibticks.tws import TickSink
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from decimal import Decimal
     from pathlib import Path
     from typing import Unpack
@@ -79,6 +79,13 @@ class Recorder(TickSink):
         Arrival of the last tick in nanoseconds, and its time at IB in seconds.
     last_error : str
     last_status : LastStatus or None
+    storage_problem : str
+        Why messages wait in memory; empty while they can be written.
+    copies : tuple of Recorder
+        Recorders of the same stream in other stores, which get its ticks, statuses and errors.
+    on_message : callable or None
+        Called with each message that is no tick, and with an error when storage fails; it must not
+        block.
     """
 
     def __init__(
@@ -98,6 +105,9 @@ class Recorder(TickSink):
         self.last_event = 0
         self.last_error = ""
         self.last_status: LastStatus | None = None
+        self.storage_problem = ""
+        self.copies: tuple[Recorder, ...] = ()
+        self.on_message: Callable[[Mapping[str, Any]], None] | None = None
         self._appender = appender
         self._ledger = ledger
         self._index = index
@@ -140,6 +150,8 @@ class Recorder(TickSink):
                 now,
                 time,
             )
+        for copy in self.copies:
+            copy.quote(time, bid_price, bid_size, ask_price, ask_size, bid_past_low, ask_past_high)
 
     def trade(
         self,
@@ -169,6 +181,8 @@ class Recorder(TickSink):
                 now,
                 time,
             )
+        for copy in self.copies:
+            copy.trade(time, price, size, exchange, conditions, past_limit, unreported)
 
     def mid_point(self, time: int, mid_price: float) -> None:
         """Record a mid_point tick."""
@@ -176,6 +190,8 @@ class Recorder(TickSink):
             now = time_ns()
             mid = clean_number(mid_price)
             self._record(self._encoder.mid_point(now, mid, self.sequence + 1, time), now, time)
+        for copy in self.copies:
+            copy.mid_point(time, mid_price)
 
     def _record(self, frames: bytes, now: int, event: int) -> None:
         """Append a tick; the caller holds the lock."""
@@ -211,7 +227,12 @@ class Recorder(TickSink):
     def _report_refusal(self, error: StorageError) -> None:
         self.errors += 1
         self.last_error = str(error)
+        is_full = isinstance(error, StorageFullError)
+        self.storage_problem = "no space left on the disk" if is_full else "its file is refused"
         _log.error("%s: %s; ticks wait in memory until there is room", self.stream_id, error)
+        if self.on_message is not None:
+            text = f"ticks cannot be stored: {self.storage_problem}"
+            self.on_message(error_message(self.stream_id, self.run, 0, text, recoverable=True))
 
     # -- whole messages, of a stream on demand -----------------------------------------------------
 
@@ -247,12 +268,32 @@ class Recorder(TickSink):
         self.contract = contract
         self._index.put_contracts([contract])
 
+    # -- copies in other stores --------------------------------------------------------------------
+
+    def begin_copy(self, copy: Recorder) -> None:
+        """Give a recorder of another store all that is recorded from now on."""
+        with self._lock:
+            copy.contract, last = self.contract, self.last_status
+            self.copies = (*self.copies, copy)
+        if self.contract is not None:
+            copy.store_contract(self.contract)
+        if last is not None:
+            copy.note(last.status, last.reason, last.code)
+
+    def end_copies(self) -> tuple[Recorder, ...]:
+        """Give the copies no more, and return them; they are still to be closed."""
+        with self._lock:
+            copies, self.copies = self.copies, ()
+        return copies
+
     # -- statuses and errors -----------------------------------------------------------------------
 
     def note(self, status: StreamStatus, reason: str = "", code: int | None = None) -> None:
         """Record a status of the stream, as a message and in the coverage ledger."""
         with self._lock:
             self._note(status, reason, code, max(time_ns(), self.last_ns))
+        for copy in self.copies:
+            copy.note(status, reason, code)
 
     def _note(self, status: StreamStatus, reason: str, code: int | None, now: int) -> None:
         now = self._ledger.next_time_ns(now)
@@ -289,8 +330,12 @@ class Recorder(TickSink):
                 self.stream_id, self.run, code, text, recoverable=recoverable, at_ns=now
             )
             self._append_message(message, now)
+        for copy in self.copies:
+            copy.error(code, text, recoverable=recoverable)
 
     def _append_message(self, message: Mapping[str, Any], now: int) -> None:
+        if self.on_message is not None:
+            self.on_message(message)
         frames = encode_frame(encode_message(message))
         if not self._pending:
             try:
@@ -304,17 +349,25 @@ class Recorder(TickSink):
     # -- upkeep, in the keeper's thread ------------------------------------------------------------
 
     @property
+    def index(self) -> Index:
+        """Index of the store that the stream is recorded into."""
+        return self._index
+
+    @property
     def waiting(self) -> int:
         """Messages that wait for room on the disk."""
         return len(self._pending)
 
     def sync(self) -> None:
         """Force what was appended to the disk; ticks do not wait for it."""
-        self._appender.sync()
+        if not self._closed:
+            self._appender.sync()
 
     def maintain(self, now_ns: int | None = None) -> None:
         """Write pending messages, if there is room again, and seal the hours that have ended."""
         with self._lock:
+            if self._closed:
+                return
             self._write_pending()
             self._ledger.touch(self.last_ns)
         self._appender.seal_ended_hours(now_ns)
@@ -368,6 +421,7 @@ class Recorder(TickSink):
                 self.last_error = str(error)
                 return
             self._pending.popleft()
+        self.storage_problem = ""
         if count:
             _log.warning("%s: %d messages that waited are written", self.stream_id, count)
 
@@ -392,7 +446,7 @@ class Recorder(TickSink):
                 if last_message is not None:
                     self.write(last_message)
                 if self.state is not None:
-                    self.note(StreamStatus.STOPPED, "stopped")
+                    self._note(StreamStatus.STOPPED, "stopped", None, max(time_ns(), self.last_ns))
                 self._write_pending()
                 if self._pending:
                     _log.critical(

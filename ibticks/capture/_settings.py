@@ -30,6 +30,7 @@ __all__ = [
     "TrackedContract",
     "check_tracked",
     "format_tracked",
+    "merge_tracked",
     "parse_tracked",
 ]
 
@@ -157,6 +158,27 @@ def check_tracked(contracts: Sequence[TrackedContract], max_tracked: int) -> Non
                 "into one"
             )
         seen.add(contract.contract_id)
+
+
+def merge_tracked(
+    tracked: Sequence[TrackedContract], added: Sequence[TrackedContract]
+) -> tuple[TrackedContract, ...]:
+    """Return tracked contracts with others, or with more tick types of them.
+
+    Examples
+    --------
+    >>> merged = merge_tracked(parse_tracked("1:ONE:last"), parse_tracked("1:ONE:bid_ask,2:TWO"))
+    >>> format_tracked(merged)
+    '1:ONE:last;bid_ask:1,2:TWO:bid_ask;last:1'
+    """
+    merged = {contract.contract_id: contract for contract in tracked}
+    for contract in added:
+        before = merged.get(contract.contract_id)
+        if before is not None:
+            tick_types = dict.fromkeys((*before.tick_types, *contract.tick_types))
+            contract = dataclasses.replace(contract, tick_types=tuple(tick_types))
+        merged[contract.contract_id] = contract
+    return tuple(merged.values())
 
 
 def format_tracked(contracts: Sequence[TrackedContract]) -> str:

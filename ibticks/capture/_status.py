@@ -44,6 +44,7 @@ CLOCK_AHEAD_SECONDS: Final = 2.0
 STALE_SECONDS: Final = 30.0
 """Age of a status file from which on its capture counts as ended."""
 
+_STATUS_BLOCK_BYTES: Final = 4096
 _REFRESH_SECONDS: Final = 1.0
 _COLOURS: Final = {
     "captured": "#2e7d32",
@@ -103,6 +104,7 @@ def _stream_status(recorder: Recorder) -> dict[str, Any]:
         "lag_seconds": None if lag is None or problem else round(lag, 3),
         "lag_problem": problem,
         "waiting": recorder.waiting,
+        "storage_problem": recorder.storage_problem,
         "lost": recorder.lost,
         "errors": recorder.errors,
         "last_error": recorder.last_error,
@@ -131,20 +133,37 @@ def status_path(root: Path) -> Path:
 
 
 def write_status(root: Path, status: dict[str, Any]) -> None:
-    """Write the status file, which ``ibticks status`` reads; on a full disk it stays as it is."""
+    """Write the status file, which ``ibticks status`` reads.
+
+    On a full disk the file is overwritten in place, which takes no room.
+    """
     path = status_path(root)
     temporary = path.with_name(f".{path.name}.new")
+    data = json.dumps(status).encode()
+    # Spaces are the room for a later status on a full disk.
+    padded = data.ljust((len(data) // _STATUS_BLOCK_BYTES + 2) * _STATUS_BLOCK_BYTES)
     try:
-        temporary.write_text(json.dumps(status))
+        temporary.write_bytes(padded)
         give_to_store_owner(temporary)
         temporary.replace(path)
     except OSError as error:
-        _log.warning("the status cannot be written to %s: %s", path, error)
+        if not _overwrite(path, data):
+            _log.warning("the status cannot be written to %s: %s", path, error)
         # A full disk may have left a part of it.
         try:
             temporary.unlink(missing_ok=True)
         except OSError as unlink_error:
             _log.warning("%s is left over: %s", temporary, unlink_error)
+
+
+def _overwrite(path: Path, data: bytes) -> bool:
+    """Overwrite a file without making it longer; return False where that is not possible."""
+    try:
+        with path.open("r+b", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            return len(data) <= size and file.write(data.ljust(size)) == size
+    except OSError:
+        return False
 
 
 def read_status(root: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import deque
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from ibticks.capture._recorder import Recorder
     from ibticks.capture._settings import CaptureSettings
+    from ibticks.index import Index
     from ibticks.tws import Client
 
 __all__ = ["Subscription", "Subscriptions", "TrackedDetails"]
@@ -33,7 +35,7 @@ _BACKOFF_SECONDS: Final = 1.0
 _MAX_DOUBLINGS: Final = 8
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Subscription:
     """The subscription of one stream on the current connection.
 
@@ -154,7 +156,9 @@ class TrackedDetails:
 class Subscriptions:
     """The contracts and streams of a capture, and the requests that are due for them.
 
-    All methods run in the supervisor's thread; the client's thread reads :attr:`by_request` alone.
+    Methods run in the supervisor's thread, except :meth:`add` and :meth:`remove`: one lock guards
+    the contracts and their streams, and is held while requests are sent. The client's thread reads
+    :attr:`by_request` alone.
 
     Parameters
     ----------
@@ -168,6 +172,7 @@ class Subscriptions:
     by_request : dict of int to Subscription
         Subscribed streams; replaced as a whole, never changed.
     contracts : dict of int to TrackedDetails
+        Replaced as a whole, never changed, as are the streams of each.
     """
 
     def __init__(
@@ -183,19 +188,65 @@ class Subscriptions:
         self._to_cancel: deque[int] = deque()
         self.by_request: dict[int, Subscription] = {}
         self.contracts: dict[int, TrackedDetails] = {}
+        self._lock = threading.Lock()
         for recorder in recorders:
-            record = known.get(recorder.contract_id)
-            recorder.contract = record
-            exchange = record.exchange if record is not None and record.exchange else "SMART"
-            self.contracts.setdefault(
-                recorder.contract_id, TrackedDetails(recorder.contract_id, record, exchange)
-            ).streams.append(Subscription(recorder))
+            self.add(recorder, known.get(recorder.contract_id))
+
+    def add(self, recorder: Recorder, record: ContractRecord | None = None) -> None:
+        """Add a stream, which is subscribed next; from any thread.
+
+        Parameters
+        ----------
+        recorder : Recorder
+        record : ContractRecord, optional
+            Contract that was resolved before.
+        """
+        number = recorder.contract_id
+        with self._lock:
+            details = self.contracts.get(number)
+            if details is None:
+                exchange = record.exchange if record is not None and record.exchange else "SMART"
+                details = TrackedDetails(number, record, exchange)
+            recorder.contract = details.record
+            details.streams = [*details.streams, Subscription(recorder)]
+            self.contracts = {**self.contracts, number: details}
+
+    def remove(self, recorder: Recorder) -> None:
+        """Remove a stream, which is cancelled next; from any thread."""
+        number = recorder.contract_id
+        with self._lock:
+            details = self.contracts[number]
+            (removed,) = (stream for stream in details.streams if stream.recorder is recorder)
+            details.streams = [stream for stream in details.streams if stream is not removed]
+            if not details.streams:
+                self.contracts = {
+                    other: left for other, left in self.contracts.items() if other != number
+                }
+            self.by_request = {
+                request: stream
+                for request, stream in self.by_request.items()
+                if stream is not removed
+            }
+            if removed.request is not None:
+                self.cancel(removed.request)
+                removed.request = None
 
     def __iter__(self) -> Iterator[Subscription]:
         return (stream for details in self.contracts.values() for stream in details.streams)
 
+    def indexes(self, contract_id: int) -> Iterator[Index]:
+        """Yield the indexes of the stores that the streams of a contract are copied to."""
+        details = self.contracts.get(contract_id)
+        for stream in () if details is None else details.streams:
+            for copy in stream.recorder.copies:
+                yield copy.index
+
     def reset(self, now: float) -> None:
         """Make every stream due: the server has no subscription."""
+        with self._lock:
+            self._reset(now)
+
+    def _reset(self, now: float) -> None:
         self.by_request = {}
         self._to_cancel.clear()
         self._interval = self._normal_interval
@@ -216,6 +267,10 @@ class Subscriptions:
         float
             Seconds until the next request may be due.
         """
+        with self._lock:
+            return self._send_due(client, now)
+
+    def _send_due(self, client: Client, now: float) -> float:
         next_due = inf
         for due, send in self._requests():
             if due > now:
@@ -371,5 +426,6 @@ class Subscriptions:
             contract.secType,
         )
         for subscription in details.streams:
-            subscription.recorder.contract = details.record
+            for recorder in (subscription.recorder, *subscription.recorder.copies):
+                recorder.contract = details.record
         return details.record

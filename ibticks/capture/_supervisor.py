@@ -82,6 +82,12 @@ class Supervisor:
             if not self._connected:
                 client.hang_up()
 
+    def wake(self) -> None:
+        """Make the connection send the requests of streams that were added or removed."""
+        current = self._current
+        if current is not None:
+            current[1].wake()
+
     def run(self) -> None:
         """Connect and serve until :meth:`stop`."""
         while not self.stopping.is_set():

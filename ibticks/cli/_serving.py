@@ -24,7 +24,7 @@ from ibticks.cli._options import (
 )
 
 if TYPE_CHECKING:
-    from ibticks.capture import Capture, CaptureOptions
+    from ibticks.capture import Capture, CaptureOptions, SharingOptions
 
 __all__ = ["serve"]
 
@@ -56,6 +56,14 @@ def serve(
         str,
         typer.Option(envvar="IBTICKS_GATEWAY", help="host:port of TWS or IB Gateway."),
     ] = "127.0.0.1:4002",
+    on_demand: Annotated[
+        bool,
+        typer.Option(
+            "--on-demand",
+            help="Stream contracts that are not captured from the gateway as clients ask for them.",
+        ),
+    ] = False,
+    client_id: Annotated[int, typer.Option(help="Client id of --on-demand at the gateway.")] = 2,
     json: Json = False,
     json_logs: Annotated[bool, typer.Option("--json-logs", help="Log JSON, a line each.")] = False,
 ) -> None:
@@ -73,9 +81,10 @@ def serve(
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
 
-    if with_capture or json_logs:
-        log_to_stderr(json_logs=json_logs)
     options = _capture_options(tracked, gateway) if with_capture else None
+    demand = _demand_options(gateway, client_id) if on_demand else None
+    if with_capture or on_demand or json_logs:
+        log_to_stderr(json_logs=json_logs)
     capture: Capture | None = None
     with contextlib.ExitStack() as stack:
         stack.enter_context(when_asked_to_end(end))
@@ -85,7 +94,9 @@ def serve(
 
             capture = stack.enter_context(Capture(store, tracked, **options))
         # Entered last, the service ends first.
-        service = stack.enter_context(Service(store, host=host, port=port, uds=uds))
+        service = stack.enter_context(
+            Service(store, host=host, port=port, uds=uds, on_demand=demand)
+        )
         if json:
             emit({"url": service.url, "port": service.port, "uds": None if uds is None else uds})
         else:
@@ -105,6 +116,17 @@ def serve(
         raise typer.Exit(1)
     if not json:
         notes.print("closed")
+
+
+def _demand_options(gateway: str, client_id: int) -> SharingOptions:
+    """Return checked options of streams on demand."""
+    from ibticks.capture import CaptureSettings
+    from ibticks.tws import parse_address
+
+    host, port = parse_address(gateway)
+    options: SharingOptions = {"host": host, "port": port, "client_id": client_id}
+    CaptureSettings((), host=host, port=port, client_id=client_id)
+    return options
 
 
 def _capture_options(tracked: str | None, gateway: str) -> CaptureOptions:

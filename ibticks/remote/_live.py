@@ -103,7 +103,7 @@ class RemoteLive:
                         yield message
                     if message["type"] == "info" and message["data"]["status"] == "live_start":
                         is_first = False
-                    if message["type"] in ("complete", "error"):
+                    if message["type"] == "complete" or _is_final(message):
                         return
             except RemoteError:
                 attempts += 1
@@ -130,3 +130,8 @@ class RemoteLive:
                 elif line.startswith("data: "):
                     self.position = position
                     yield json.loads(line[6:])
+
+
+def _is_final(message: dict[str, Any]) -> bool:
+    """Return whether a message is an error after which its stream does not go on."""
+    return message["type"] == "error" and not message["data"]["recoverable"]

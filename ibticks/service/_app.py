@@ -17,6 +17,7 @@ from ibticks.service._hosts import LOOPBACK_HOSTS, HostCheck
 from ibticks.service._metrics import RequestMetrics, RequestTimer
 from ibticks.service._metrics import router as metrics
 from ibticks.service._page import router as page
+from ibticks.service._problems import share_streams
 from ibticks.service._remote import router as remote
 from ibticks.service._sockets import router as sockets
 from ibticks.service._status import router as status
@@ -25,6 +26,7 @@ from ibticks.service._streams import router as streams
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from ibticks.capture import SharingOptions
     from ibticks.store import Store
 
 __all__ = ["create_app"]
@@ -135,7 +137,12 @@ class _App(FastAPI):
         return self.openapi_schema
 
 
-def create_app(store: Store, *, hosts: Collection[str] | None = LOOPBACK_HOSTS) -> FastAPI:
+def create_app(
+    store: Store,
+    *,
+    hosts: Collection[str] | None = LOOPBACK_HOSTS,
+    on_demand: SharingOptions | None = None,
+) -> FastAPI:
     """Create the application of a store: an ASGI application with OpenAPI at ``/openapi.json``.
 
     Parameters
@@ -145,6 +152,9 @@ def create_app(store: Store, *, hosts: Collection[str] | None = LOOPBACK_HOSTS) 
     hosts : collection of str or None
         Host names that requests may be sent to; others are refused. With None, none is: a page of
         another site cannot reach a Unix socket.
+    on_demand : SharingOptions, optional
+        Address of TWS and client id, for streams of contracts that are not captured.
+        ``app.state.shared_streams``, if any, is to be closed.
 
     Returns
     -------
@@ -162,6 +172,9 @@ def create_app(store: Store, *, hosts: Collection[str] | None = LOOPBACK_HOSTS) 
     app = _App(title="ibticks", version=__version__, description=_DESCRIPTION)
     app.state.store = store
     app.state.broadcaster = Broadcaster(store)
+    app.state.shared_streams = None
+    if on_demand is not None:
+        app.state.shared_streams = share_streams(store, app.state.broadcaster, on_demand)
     app.state.shared_results = SharedResults()
     app.state.request_metrics = RequestMetrics()
     app.include_router(historical)

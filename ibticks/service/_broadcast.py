@@ -26,15 +26,20 @@ import anyio
 from starlette.concurrency import run_in_threadpool
 
 from ibticks.calendar import format_ns, now_ns
+from ibticks.live import Live, LiveOptions
 from ibticks.service._encoding import dump_json, encode_live
+from ibticks.service._problems import CaptureProblems, storage_error
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
+    from pathlib import Path
 
     import numpy as np
     import numpy.typing as npt
 
-    from ibticks.live import Batch, Live
+    from ibticks._types import StreamKey
+    from ibticks.capture import StreamLease
+    from ibticks.live import Batch
     from ibticks.store import Store
 
 __all__ = [
@@ -45,10 +50,12 @@ __all__ = [
     "StreamPolicy",
     "Subscription",
     "encode_batch",
+    "open_live",
 ]
 
 _log = logging.getLogger(__name__)
 
+_ChannelKey: TypeAlias = "tuple[Path, tuple[StreamKey, ...]]"
 StreamPolicy: TypeAlias = Literal["wait", "latest"]
 """Whether a slow client gets every tick, or the latest ones and the number of those it misses."""
 
@@ -57,6 +64,8 @@ _CHUNK_SECONDS: Final = 0.01
 _JOIN_ATTEMPTS: Final = 8
 _MAX_PENDING_TICKS: Final = 2_000
 _RETRY_SECONDS: Final = 0.02
+_WATCH_SECONDS: Final = 0.5
+_MAX_NOTICES: Final = 1_000  # of a client that does not read
 _MIN_COLUMN_ROWS: Final = 100
 
 
@@ -111,6 +120,16 @@ class Notice:
 
     message: dict[str, Any] | None
     position: str
+
+    @property
+    def is_final(self) -> bool:
+        """True for an error after which the stream does not go on."""
+        message = self.message
+        return (
+            message is not None
+            and message["type"] == "error"
+            and not message["data"]["recoverable"]
+        )
 
 
 def encode_batch(batch: Batch, before: str, buffer_index: int | None = None) -> Chunk:
@@ -213,10 +232,23 @@ class Channel:
             self._append(batch)
         self._position = self.live.short_position()
 
-    async def wait(self, number: int, seconds: float) -> bool:
-        """Wait until a chunk is there, or reading has ended; False after some seconds without."""
+    async def wait(
+        self, number: int, seconds: float, is_over: Callable[[], bool] = lambda: False
+    ) -> bool:
+        """Wait until a chunk is there, or reading has ended; False after some seconds without.
+
+        Parameters
+        ----------
+        number : int
+            Number of the chunk.
+        seconds : float
+        is_over : callable
+            Ends waiting, too; it is asked after :meth:`wake`.
+        """
         end = time.monotonic() + seconds
-        while number >= self.next_number and self.error is None and not self.closing:
+        while (
+            number >= self.next_number and self.error is None and not self.closing and not is_over()
+        ):
             try:
                 await asyncio.wait_for(self._changed.wait(), end - time.monotonic())
             except TimeoutError:
@@ -226,7 +258,7 @@ class Channel:
     def end_streams(self) -> None:
         """Complete the stream of every subscription."""
         self.closing = True
-        self._wake()
+        self.wake()
 
     async def close(self) -> None:
         """End reading."""
@@ -242,7 +274,7 @@ class Channel:
         except Exception as error:
             _log.exception("reading for the clients of %s failed", self.live.label)
             self.error = error
-            self._wake()
+            self.wake()
 
     def _append(self, batch: Batch) -> None:
         chunk = encode_batch(batch, self._position)
@@ -253,9 +285,10 @@ class Channel:
         while self._ring_bytes > _RING_BYTES and len(self._ring) > 1:
             self._ring_bytes -= self._ring.popleft()[0].memory_bytes
             self._first_number += 1
-        self._wake()
+        self.wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Wake everything that waits."""
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -274,8 +307,11 @@ class Broadcaster:
     """
 
     def __init__(self, store: Store) -> None:
-        self._store: Final = store
-        self._channels: dict[tuple[tuple[int, ...], tuple[str, ...]], Channel] = {}
+        self._problems: Final = CaptureProblems(store.root)
+        self._watch: asyncio.Task[None] | None = None
+        self._events: deque[tuple[StreamKey, str, dict[str, Any]]] = deque()
+        self._errors: dict[StreamKey, tuple[str, dict[str, Any]]] = {}
+        self._channels: dict[_ChannelKey, Channel] = {}
         self._opening: Final = asyncio.Lock()
         self._streams: set[ClientStream] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -297,12 +333,12 @@ class Broadcaster:
         """Return the streams that have clients."""
         return [
             {
-                "contract_ids": list(contract_ids),
-                "tick_types": list(tick_types),
+                "contract_ids": sorted({stream.contract_id for stream in streams}),
+                "tick_types": _ordered_types(streams),
                 "clients": channel.clients,
                 "ticks": channel.ticks,
             }
-            for (contract_ids, tick_types), channel in self._channels.items()
+            for (_, streams), channel in self._channels.items()
         ]
 
     def describe_clients(self) -> list[dict[str, Any]]:
@@ -310,21 +346,19 @@ class Broadcaster:
         return [stream.describe() for stream in self._streams]
 
     async def acquire(
-        self, contract_ids: Sequence[int], tick_types: Sequence[str]
-    ) -> tuple[tuple[tuple[int, ...], tuple[str, ...]], Channel]:
+        self, root: Path, streams: Sequence[StreamKey]
+    ) -> tuple[_ChannelKey, Channel]:
         """Return the channel of some streams and its key; :meth:`release` gives it back."""
-        key = tuple(contract_ids), tuple(tick_types)
+        key = root, tuple(streams)
         async with self._opening:
             channel = self._channels.get(key)
             if channel is None:
-                live = await run_in_threadpool(
-                    self._store.live, list(contract_ids), list(tick_types), markers=False
-                )
+                live = await run_in_threadpool(open_live, root, streams)
                 channel = self._channels[key] = Channel(live)
             channel.clients += 1
             return key, channel
 
-    async def release(self, key: tuple[tuple[int, ...], tuple[str, ...]]) -> None:
+    async def release(self, key: _ChannelKey) -> None:
         """Give a channel back."""
         channel = self._channels[key]
         channel.clients -= 1
@@ -336,10 +370,55 @@ class Broadcaster:
         """Count a client."""
         self._loop = asyncio.get_running_loop()
         self._streams.add(stream)
+        if self._watch is None:
+            self._watch = asyncio.create_task(self._watch_capture())
+        self._post_events()
+        problems = {key: storage_error(key, text) for key, text in self._problems.current.items()}
+        for key, (kind, data) in (problems | self._errors).items():
+            self._post_to(stream, key, kind, data)
 
     def remove(self, stream: ClientStream) -> None:
         """Count a client no more."""
         self._streams.discard(stream)
+        if not self._streams and self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+    def post(self, key: StreamKey, kind: str, data: dict[str, Any]) -> None:
+        """Send a message to the clients of a stream; any thread may call it.
+
+        An error is sent to those that come later, too, until an info about the stream follows.
+        """
+        self._events.append((key, kind, data))
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._post_events)
+
+    def _post_events(self) -> None:
+        while self._events:
+            key, kind, data = self._events.popleft()
+            if kind == "error":
+                self._errors[key] = kind, data
+            else:
+                self._errors.pop(key, None)
+            self._post(key, kind, data)
+
+    def _post(self, key: StreamKey, kind: str, data: dict[str, Any]) -> None:
+        for stream in self._streams:
+            self._post_to(stream, key, kind, data)
+        for channel in self._channels.values():
+            channel.wake()
+
+    @staticmethod
+    def _post_to(stream: ClientStream, key: StreamKey, kind: str, data: dict[str, Any]) -> None:
+        if key in stream.streams:
+            stream.post(kind, data)
+
+    async def _watch_capture(self) -> None:
+        """Tell clients when the capture of the store cannot write, and when it can again."""
+        while True:
+            for key, kind, data in await run_in_threadpool(self._problems.changes):
+                self._post(key, kind, data)
+            await asyncio.sleep(_WATCH_SECONDS)
 
     async def wait_closing(self, seconds: float) -> None:
         """Wait until the service is to end, but not longer than some seconds."""
@@ -355,7 +434,9 @@ class ClientStream(ABC):
     broadcaster : Broadcaster
     live : Live or None
         The files of this client, which the stream closes.
-    contract_ids, tick_types : sequence
+    root : Path
+        Folder of the hour files.
+    streams : sequence of StreamKey
     policy : {"wait", "latest"}
     heartbeat : float
         Seconds without a tick after which a heartbeat is yielded.
@@ -364,6 +445,8 @@ class ClientStream(ABC):
 
     Attributes
     ----------
+    root : Path
+    streams : tuple of StreamKey
     stream_id : str
     ticks : int
         Number of ticks for the client.
@@ -377,14 +460,16 @@ class ClientStream(ABC):
         self,
         broadcaster: Broadcaster,
         live: Live | None,
-        contract_ids: Sequence[int],
-        tick_types: Sequence[str],
+        root: Path,
+        streams: Sequence[StreamKey],
         *,
         policy: StreamPolicy = "wait",
         heartbeat: float = 15.0,
         deadline: float | None = None,
     ) -> None:
-        self.stream_id: Final = _stream_id(contract_ids, tick_types)
+        self.root: Final = root
+        self.streams: Final = tuple(streams)
+        self.stream_id: Final = _stream_id(streams)
         self.ticks = 0
         self._broadcaster: Final = broadcaster
         self._live = live
@@ -392,6 +477,7 @@ class ClientStream(ABC):
         self._heartbeat: Final = heartbeat
         self._deadline: Final = deadline
         self._position = "" if live is None else live.short_position()
+        self._notices: deque[Notice] = deque()
         self._last_ns: int | None = None
         self._since_ns = now_ns()  # of the last tick, or of the begin
 
@@ -403,6 +489,11 @@ class ClientStream(ABC):
     @abstractmethod
     def items(self) -> AsyncGenerator[Chunk | Notice]:
         """Iterate over ticks, notices and heartbeats, until the stream or the service ends."""
+
+    def post(self, kind: str, data: dict[str, Any]) -> None:
+        """Send a message among the live ticks, as soon as the client has read what is before it."""
+        if len(self._notices) < _MAX_NOTICES:
+            self._notices.append(self.notice(kind, data))
 
     def close(self) -> None:
         """Close the files."""
@@ -454,8 +545,11 @@ class Subscription(ClientStream):
     broadcaster : Broadcaster
     live : Live or None
         The stream of this client, with its buffer or its position; None to begin with what comes.
-    contract_ids, tick_types : sequence
-    store : Store
+    root : Path
+        Folder of the hour files.
+    streams : sequence of StreamKey
+    lease : StreamLease, optional
+        Right to streams on demand, which is closed with the files.
     **options
         Those of :class:`ClientStream`.
     """
@@ -464,16 +558,14 @@ class Subscription(ClientStream):
         self,
         broadcaster: Broadcaster,
         live: Live | None,
-        contract_ids: Sequence[int],
-        tick_types: Sequence[str],
+        root: Path,
+        streams: Sequence[StreamKey],
         *,
-        store: Store,
+        lease: StreamLease | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(broadcaster, live, contract_ids, tick_types, **options)
-        self._contract_ids: Final = tuple(contract_ids)
-        self._tick_types: Final = tuple(tick_types)
-        self._store: Final = store
+        super().__init__(broadcaster, live, root, streams, **options)
+        self._lease: Final = lease
         self._in_ring = False
         self._number = -1  # of the next chunk of the ring
         self._ring_ticks = 0  # of the channel, before that chunk
@@ -482,6 +574,12 @@ class Subscription(ClientStream):
     def state(self) -> str:
         """Source of the ticks, for people."""
         return "live" if self._in_ring else "reading files"
+
+    def close(self) -> None:
+        """Close the files, and give streams on demand back."""
+        super().close()
+        if self._lease is not None:
+            self._lease.close()
 
     async def items(self) -> AsyncGenerator[Chunk | Notice]:
         """Iterate over the stream.
@@ -494,7 +592,7 @@ class Subscription(ClientStream):
         self._broadcaster.add(self)
         key = None
         try:
-            key, channel = await self._broadcaster.acquire(self._contract_ids, self._tick_types)
+            key, channel = await self._broadcaster.acquire(self.root, self.streams)
             if self._live is None:
                 channel.drain()
                 self._enter_ring(channel)
@@ -515,6 +613,9 @@ class Subscription(ClientStream):
 
     async def _next(self, channel: Channel) -> AsyncGenerator[Chunk | Notice]:
         """Yield what comes next: a chunk of the ring, or what is needed to get there."""
+        while self._notices:
+            # The position may have moved since the message was made.
+            yield replace(self._notices.popleft(), position=self._position)
         is_behind = self._number < channel.first_number
         is_latest = self._policy == "latest" and self._in_ring
         if is_latest and (is_behind or channel.ticks - self._ring_ticks > _MAX_PENDING_TICKS):
@@ -530,7 +631,9 @@ class Subscription(ClientStream):
             self._ring_ticks += len(chunk)
             self._deliver(chunk)
             yield chunk
-        elif not await channel.wait(self._number, self._seconds_to_wait()):
+        elif not await channel.wait(
+            self._number, self._seconds_to_wait(), lambda: bool(self._notices)
+        ):
             yield Notice(None, self._position)
 
     def _enter_ring(self, channel: Channel) -> None:
@@ -568,11 +671,7 @@ class Subscription(ClientStream):
         self._in_ring = False
         if self._live is None:
             self._live = await run_in_threadpool(
-                self._store.live,
-                list(self._contract_ids),
-                list(self._tick_types),
-                resume=self._position,
-                markers=False,
+                open_live, self.root, self.streams, resume=self._position
             )
         live = self._live
         most = _MAX_PENDING_TICKS if self._policy == "latest" else None
@@ -672,6 +771,33 @@ def _join(channel: Channel, live: Live) -> tuple[list[Chunk], bool]:
     return chunks, False
 
 
-def _stream_id(contract_ids: Sequence[int], tick_types: Sequence[str]) -> str:
-    contract = contract_ids[0] if len(contract_ids) == 1 else "multi"
-    return f"{contract}_{tick_types[0] if len(tick_types) == 1 else 'multi'}"
+def open_live(
+    root: Path,
+    streams: Sequence[StreamKey],
+    start_ns: int | None = None,
+    *,
+    resume: str | None = None,
+) -> Live:
+    """Open the files of some streams, with a buffer from a time or after a position."""
+    options = LiveOptions(markers=False)
+    label = ", ".join(f"{stream.contract_id}/{stream.tick_type}" for stream in streams)
+    return Live(root, streams, (), start_ns, label=label, resume=resume, options=options)
+
+
+def _stream_id(streams: Sequence[StreamKey]) -> str:
+    """Return the name of a stream of one contract or several.
+
+    Examples
+    --------
+    >>> from ibticks import StreamKey
+    >>> _stream_id([StreamKey(8314, "bid_ask"), StreamKey(8314, "last")])
+    '8314_multi'
+    """
+    contract_ids = {stream.contract_id for stream in streams}
+    tick_types = {stream.tick_type for stream in streams}
+    contract = contract_ids.pop() if len(contract_ids) == 1 else "multi"
+    return f"{contract}_{tick_types.pop() if len(tick_types) == 1 else 'multi'}"
+
+
+def _ordered_types(streams: Sequence[StreamKey]) -> list[str]:
+    return list(dict.fromkeys(stream.tick_type for stream in streams))

@@ -100,10 +100,8 @@ class ReplayStream(ClientStream):
             return Live(store.root, streams, (), start_ns, resume=resume, options=files)
 
         self._open_files: Final = open_files
-        ids = sorted({stream.contract_id for stream in streams})
-        types = sorted({stream.tick_type for stream in streams})
         live = open_files()
-        super().__init__(broadcaster, live, ids, types, **options)
+        super().__init__(broadcaster, live, store.root, streams, **options)
         self._batches: Final = live.batches("batch")
         self._buffer_ticks: int | None = 0 if self._has_buffer else None
         self._files: Final = live

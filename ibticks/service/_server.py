@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from os import PathLike
     from typing import Self
 
+    from ibticks.capture import SharedStreams, SharingOptions
     from ibticks.store import Store
 
 __all__ = ["DEFAULT_PORT", "Service"]
@@ -48,6 +49,9 @@ class Service:
         0 chooses a free one.
     uds : path-like, optional
         Path of a Unix socket, instead of host and port; only the user of this process can use it.
+    on_demand : SharingOptions, optional
+        ``host``, ``port`` and ``client_id`` (2 by default) of TWS or IB Gateway, from which streams
+        of contracts that are not captured come on demand.
 
     Attributes
     ----------
@@ -81,6 +85,7 @@ class Service:
         host: str = "127.0.0.1",
         port: int = DEFAULT_PORT,
         uds: str | PathLike[str] | None = None,
+        on_demand: SharingOptions | None = None,
     ) -> None:
         self._path: Final = None if uds is None else expand_home(uds)
         self._socket: Final = (
@@ -89,8 +94,11 @@ class Service:
         self.port: Final[int | None] = self._socket.getsockname()[1] if self._path is None else None
         name = f"[{host}]" if ":" in host else host
         self.url: Final = "http://localhost" if self.port is None else f"http://{name}:{self.port}"
-        app = create_app(store, hosts=LOOPBACK_HOSTS if self._path is None else None)
+        app = create_app(
+            store, hosts=LOOPBACK_HOSTS if self._path is None else None, on_demand=on_demand
+        )
         self._broadcaster: Final = app.state.broadcaster
+        self._shared_streams: Final[SharedStreams | None] = app.state.shared_streams
         config = uvicorn.Config(
             app,
             log_config=None,  # loggers are those of the process
@@ -117,6 +125,8 @@ class Service:
         self._broadcaster.close()
         self._server.should_exit = True
         self._thread.join()
+        if self._shared_streams is not None:
+            self._shared_streams.close()
         self._socket.close()
         if self._path is not None:
             self._path.unlink(missing_ok=True)

@@ -90,6 +90,7 @@ async def _open(
         tick_types,
         options,
         has_buffer=has_buffer,
+        shared_streams=socket.app.state.shared_streams,
     )
 
 

@@ -14,9 +14,10 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
-from ibticks._types import StreamKey
+from ibticks.calendar import now_ns
 from ibticks.capture import read_status
 from ibticks.errors import InputError
+from ibticks.live import resolve_buffer
 from ibticks.service._broadcast import (
     Broadcaster,
     Chunk,
@@ -24,7 +25,9 @@ from ibticks.service._broadcast import (
     Notice,
     StreamPolicy,
     Subscription,
+    open_live,
 )
+from ibticks.service._choice import choose_streams
 from ibticks.service._errors import ERROR_RESPONSES, error_data, explain_error
 from ibticks.service._parameters import (  # noqa: TC001 - FastAPI reads annotations
     Contract,
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
+    from ibticks.capture import SharedStreams, StreamLease
     from ibticks.live import Live
     from ibticks.store import Store
 
@@ -96,6 +100,10 @@ class StreamOptions(BaseModel):
         ),
     ] = "wait"
 
+    record: Annotated[
+        bool,
+        Query(description="Record a stream on demand into the store while this client reads it."),
+    ] = False
     replay: Annotated[
         str | None,
         Query(
@@ -139,6 +147,8 @@ class Stream:
     options : StreamOptions
     has_buffer : bool
         Whether stored ticks come first.
+    shared_streams : SharedStreams, optional
+        Streams on demand of contracts that are not captured.
 
     Raises
     ------
@@ -155,18 +165,23 @@ class Stream:
         options: StreamOptions,
         *,
         has_buffer: bool,
+        shared_streams: SharedStreams | None = None,
     ) -> None:
-        chosen = store.select(contract_id, tick_types, "1ns")
-        ids, types = list(chosen.contract_ids), list(chosen.tick_types)
-        if options.resume is not None:
-            check_resume(store, options.resume)
+        streams, is_on_demand = choose_streams(
+            store, contract_id, tick_types, can_subscribe=shared_streams is not None
+        )
+        if options.record and shared_streams is None:
+            raise InputError(
+                "record=1 records streams on demand, which this service has not: start it with "
+                "--on-demand"
+            )
         self._broadcaster: Final = broadcaster
         self._started = time.monotonic()
         self._limit: Final = options.limit
         self._deadline: Final = None if options.timeout is None else self._started + options.timeout
         buffer = options.buffer
         if buffer is None and has_buffer:
-            buffer = _buffer_period(store, ids[0])
+            buffer = _buffer_period(store, streams[0].contract_id)
         client: dict[str, Any] = {
             "policy": options.policy,
             "heartbeat": options.heartbeat,
@@ -175,11 +190,15 @@ class Stream:
         self.client_stream: ClientStream
         if options.speed is not None and options.replay is None:
             raise InputError("speed is that of a replay: give replay=START/END, too")
+        shared = shared_streams if is_on_demand and options.replay is None else None
+        root = store.root if shared is None else shared.root
+        if options.resume is not None:
+            check_resume(store, options.resume, root)
         if options.replay is not None:
             self.client_stream = ReplayStream(
                 broadcaster,
                 store,
-                [StreamKey(number, name) for number in ids for name in types],
+                streams,
                 parse_replay(options.replay),
                 math.inf if options.speed == "max" else options.speed or 1.0,
                 buffer=buffer if has_buffer else None,
@@ -189,10 +208,21 @@ class Stream:
             return
         live: Live | None = None
         if options.resume is not None:
-            live = store.live(ids, types, resume=options.resume, markers=False)
-        elif has_buffer:
-            live = store.live(ids, types, buffer, markers=False)
-        self.client_stream = Subscription(broadcaster, live, ids, types, store=store, **client)
+            live = open_live(root, streams, resume=options.resume)
+        elif has_buffer and buffer is not None:
+            live = open_live(root, streams, resolve_buffer(buffer, now_ns())[0])
+        elif shared is not None:
+            # Before the subscription, so that its first tick is not missed.
+            live = open_live(root, streams)
+        lease: StreamLease | None = None
+        if shared is not None:
+            try:
+                lease = shared.acquire(streams, record=options.record)
+            except BaseException:
+                if live is not None:
+                    live.close()
+                raise
+        self.client_stream = Subscription(broadcaster, live, root, streams, lease=lease, **client)
 
     def close(self) -> None:
         """Close a stream that was never read."""
@@ -219,6 +249,8 @@ class Stream:
                     else:
                         position = item.position
                         yield item
+                        if item.is_final:
+                            return
                     if left <= 0:
                         reason = "limit"
                         break
@@ -364,6 +396,7 @@ async def _respond(
         tick_types,
         options,
         has_buffer=has_buffer,
+        shared_streams=request.app.state.shared_streams,
     )
     return _EventResponse(stream)
 

@@ -70,6 +70,23 @@ def test_streams_are_completed_and_files_sealed(
         assert store.select(IBM, "bid_ask").count() >= len(ticks) > 0
 
 
+def test_streams_on_demand(own: list[Any], gateway: Gateway, cli: Callable[..., Done]) -> None:
+    assert cli("info", *own).code == 0  # the store is made
+    options = ("--on-demand", "--gateway", f"127.0.0.1:{gateway.port}", "--client-id", "7")
+    with serving(own, *options) as process:
+        assert process.stdout is not None
+        url = json.loads(process.stdout.readline())["url"]
+        query = {"tick_type": "bid_ask", "limit": "5"}
+        body = httpx.get(f"{url}/v2/stream/{IBM}", params=query, timeout=60).text
+        assert gateway.clients == (7,)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert body.count('"type":"tick"') == 5
+    done = cli("serve", *own, "--on-demand", "--client-id", "-1", "--port", 0)
+    assert (done.code, "client_id=-1" in done.err) == (1, True)
+
+
 def test_a_capture_needs_contracts(own: list[Any], cli: Callable[..., Done]) -> None:
     done = cli("serve", *own, "--capture", "--port", 0)
     assert done.code == 1

@@ -60,7 +60,8 @@ def serve(
         bool,
         typer.Option(
             "--on-demand",
-            help="Stream contracts that are not captured from the gateway as clients ask for them.",
+            help="Stream contracts that are not captured from the gateway as clients ask for them; "
+            "a new store is made.",
         ),
     ] = False,
     client_id: Annotated[int, typer.Option(help="Client id of --on-demand at the gateway.")] = 2,
@@ -88,7 +89,7 @@ def serve(
     capture: Capture | None = None
     with contextlib.ExitStack() as stack:
         stack.enter_context(when_asked_to_end(end))
-        store = stack.enter_context(opened(root, dsn, create=with_capture))
+        store = stack.enter_context(opened(root, dsn, create=with_capture or on_demand))
         if options is not None:
             from ibticks.capture import Capture
 

@@ -789,7 +789,7 @@ def _stream_id(streams: Sequence[StreamKey]) -> str:
 
     Examples
     --------
-    >>> from ibticks import StreamKey
+    >>> from ibticks._types import StreamKey
     >>> _stream_id([StreamKey(8314, "bid_ask"), StreamKey(8314, "last")])
     '8314_multi'
     """

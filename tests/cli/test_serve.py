@@ -71,7 +71,6 @@ def test_streams_are_completed_and_files_sealed(
 
 
 def test_streams_on_demand(own: list[Any], gateway: Gateway, cli: Callable[..., Done]) -> None:
-    assert cli("info", *own).code == 0  # the store is made
     options = ("--on-demand", "--gateway", f"127.0.0.1:{gateway.port}", "--client-id", "7")
     with serving(own, *options) as process:
         assert process.stdout is not None

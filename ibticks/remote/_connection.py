@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -20,7 +21,7 @@ except ImportError as error:
     ) from error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 __all__ = ["Connection"]
 
@@ -39,6 +40,8 @@ class Connection:
     url : str
         Base URL.
     token : str, optional
+    is_checked : bool
+        Whether to ask at once if a service of ibticks answers there.
 
     Raises
     ------
@@ -48,8 +51,9 @@ class Connection:
         If the service refuses the token.
     """
 
-    def __init__(self, url: str, token: str | None) -> None:
+    def __init__(self, url: str, token: str | None, *, is_checked: bool = True) -> None:
         self.url: Final = url.rstrip("/")
+        self._token: Final = token
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self.client: Final = httpx.Client(
             base_url=self.url,
@@ -57,10 +61,14 @@ class Connection:
             timeout=httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS),
         )
         try:
-            self.version: Final = self._greet()
+            self.version: Final = self._greet() if is_checked else ""
         except BaseException:
             self.client.close()
             raise
+
+    def __reduce__(self) -> tuple[Callable[..., Connection], tuple[str, str | None]]:
+        """Pickle as URL and token: each process connects for itself, when it first asks."""
+        return _shared_connection, (self.url, self._token)
 
     def _greet(self) -> str:
         """Return the version of the service, which has to serve remote stores."""
@@ -167,6 +175,12 @@ class Connection:
         if not (isinstance(kind, type) and issubclass(kind, TickError)):
             kind = RemoteError
         return kind(message, **context)
+
+
+@lru_cache(maxsize=8)
+def _shared_connection(url: str, token: str | None) -> Connection:
+    """Return the connection of the selections that were sent to this process."""
+    return Connection(url, token, is_checked=False)
 
 
 def _present(params: Mapping[str, Any]) -> dict[str, Any]:

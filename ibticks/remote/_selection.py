@@ -5,21 +5,25 @@ from __future__ import annotations
 import io
 import json
 import warnings
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 import pyarrow as pa
 
-from ibticks._types import StreamKey
+from ibticks._types import Interval, StreamKey
 from ibticks.errors import CorruptDataWarning, InputError
-from ibticks.frames import from_arrow, metadata_of, scan, to_polars
+from ibticks.frames import from_arrow, metadata_of, parse_bounds, scan, to_dask, to_polars
 from ibticks.index import FileRecord
 from ibticks.remote._wire import decode_coverage
-from ibticks.selection import Selection, narrow
+from ibticks.schema import check_columns
+from ibticks.selection import Selection, narrow, partition_by_hour
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
+
+    import dask.dataframe as dd
 
     from ibticks._types import StreamKeyLike
     from ibticks.coverage import Coverage
@@ -94,17 +98,71 @@ class RemoteSelection(Selection):
         """Return a polars lazy frame that pushes columns and bounds of time to the service."""
         return scan(self.columns, _RemoteBatches(self))
 
-    def to_dask(self, **_: object) -> NoReturn:
-        """Refuse: workers read the files of a store, which are on the machine of the service.
+    def to_dask(
+        self,
+        *,
+        index: Literal["timestamp"] | None = None,
+        where: pl.Expr | None = None,
+    ) -> dd.DataFrame:
+        """Return a Dask frame whose workers load their hours from the service.
+
+        Parameters, errors and the rows of the frame are those of
+        :meth:`ibticks.Selection.to_dask`. Without an index, partitions follow each other stream by
+        stream. Workers get the URL and the token of the service, and need neither files nor a
+        database.
+
+        Parameters
+        ----------
+        index : {"timestamp"}, optional
+            The index of the frame; with it the divisions are known.
+        where : polars.Expr, optional
+            Filter, of which the bounds of time, contracts and tick types go to the service.
+
+        Returns
+        -------
+        dask.dataframe.DataFrame
 
         Raises
         ------
         InputError
+            If ``index`` is another column.
+        MissingExtraError
+            If Dask is not installed.
+        UnknownColumnError
+            Naming the columns that exist.
         """
-        raise InputError(
-            "a remote selection is no Dask frame: open the store by its folder or its archive, or "
-            "use to_polars(), lazy() or iter_batches()"
+        if index not in (None, "timestamp"):
+            raise InputError(f"index={index!r}: a Dask frame has the index 'timestamp', or None")
+        narrowed: Selection | None = self
+        if where is not None:
+            check_columns(tuple(where.meta.root_names()))
+            narrowed = narrow(self, **asdict(parse_bounds(where)))
+        partitions: list[RemoteSelection] = []
+        if narrowed is not None:
+            assert isinstance(narrowed, RemoteSelection)
+            partitions = [*narrowed._partitions(by_stream=index is None)]
+        frame: dd.DataFrame = to_dask(
+            partitions,
+            partial(_load_partition, where),
+            self.columns,
+            times=None if index is None else [part.intervals[0] for part in partitions],
         )
+        return frame
+
+    def _partitions(self, *, by_stream: bool) -> Iterator[RemoteSelection]:
+        """Yield the selection of each hour, or of each hour of each stream."""
+        files = self.files()
+        streams = {record.stream: None for record in files}
+        for stream in streams if by_stream else [None]:
+            chosen = [record for record in files if stream in (None, record.stream)]
+            for part in partition_by_hour(chosen, self.intervals):
+                if part.first_ns < part.after_ns:
+                    yield replace(
+                        self,
+                        contract_ids=self.contract_ids if stream is None else (stream[0],),
+                        tick_types=self.tick_types if stream is None else (stream[1],),
+                        intervals=(Interval(part.first_ns, part.after_ns),),
+                    )
 
     def messages(self, *, ticks: bool = False) -> Iterator[dict[str, Any]]:
         """Iterate over messages as v2 JSON dictionaries; see :meth:`ibticks.Selection.messages`.
@@ -140,6 +198,11 @@ class RemoteSelection(Selection):
         metadata.pop("missing", None)  # nothing was read
         return metadata
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the selection with the URL and the token of its service."""
+        values = {value.name: getattr(self, value.name) for value in fields(self)}
+        return _restored, (values | {"decoded": None},)
+
     def _figures(self, kind: str) -> pl.DataFrame:
         with self.connection.stream(f"/v2/ticks/{kind}", self._query()) as response:
             return pl.read_ipc_stream(io.BytesIO(response.read()))
@@ -155,6 +218,21 @@ class RemoteSelection(Selection):
             "columns": None if columns is None else ",".join(columns),
             **more,
         }
+
+
+def _restored(values: dict[str, Any]) -> RemoteSelection:
+    return RemoteSelection(**values)
+
+
+def _load_partition(
+    where: pl.Expr | None, selection: RemoteSelection, columns: tuple[str, ...]
+) -> pa.Table:
+    """Load a partition of a Dask frame, on a worker."""
+    used = check_columns((*columns, *(() if where is None else where.meta.root_names())))
+    table = replace(selection, columns=used).to_arrow()
+    if where is not None:
+        table = table.filter(to_polars(table).select(where).to_series().to_arrow())
+    return table.select(columns)
 
 
 @dataclass(frozen=True, slots=True)

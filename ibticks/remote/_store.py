@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from ibticks._async import in_thread
 from ibticks._types import Interval
 from ibticks.config import TICK_TYPES
-from ibticks.index import ContractRecord, MemoryIndex
+from ibticks.index import ContractRecord, DailyStats, MemoryIndex
 from ibticks.remote._connection import Connection
 from ibticks.remote._live import RemoteLive
 from ibticks.remote._selection import RemoteSelection
@@ -106,8 +107,7 @@ class RemoteStore:
             market=market,
             now=now,
         )
-        chosen = self._connection.post(
-            "/v2/select",
+        return self._resolve(
             {
                 "contracts": _plain(contracts),
                 "tick_types": _plain(tick_types),
@@ -115,8 +115,46 @@ class RemoteStore:
                 "columns": _plain(columns),
                 "strict": strict,
                 "backfill": backfill,
-            },
+            }
         )
+
+    def buffer(
+        self,
+        contracts: int | str | Sequence[int | str],
+        tick_types: TickTypes | None = None,
+        buffer: TimeLike | timedelta = "1h",
+        *,
+        market: str = DEFAULT_MARKET,
+        tz: str | tzinfo | None = None,
+        now: TimeLike | None = None,
+        columns: str | Sequence[str] | None = None,
+        strict: bool = False,
+    ) -> RemoteSelection:
+        """Select the latest ticks; parameters and errors are those of :meth:`ibticks.Store.buffer`.
+
+        Returns
+        -------
+        RemoteSelection
+            From the begin of the buffer to now; each load asks the service.
+        """
+        if isinstance(buffer, str | timedelta):
+            time_range = TimeRange(buffer, market=market, tz=tz, now=now)
+        else:
+            time_range = TimeRange(start=buffer, market=market, tz=tz, now=now)
+        return self._resolve(
+            {
+                "contracts": _plain(contracts),
+                "tick_types": _plain(tick_types),
+                "time": encode_time_range(time_range),
+                "columns": _plain(columns),
+                "strict": strict,
+                "is_buffer": True,
+            }
+        )
+
+    def _resolve(self, question: dict[str, Any]) -> RemoteSelection:
+        """Return the selection that the service answers a question with."""
+        chosen = self._connection.post("/v2/select", question)
         return RemoteSelection(
             self.url,  # type: ignore[arg-type]  # where the files are; no path of this machine
             MemoryIndex(contracts=map(ContractRecord.from_dict, chosen["contracts"])),
@@ -124,9 +162,9 @@ class RemoteStore:
             tuple(chosen["tick_types"]),
             tuple(Interval(*interval) for interval in chosen["intervals"]),
             tuple(chosen["columns"]),
-            strict,
+            question["strict"],
             chosen["label"],
-            backfill,
+            question.get("backfill", "exclude"),
             connection=self._connection,
         )
 
@@ -205,9 +243,41 @@ class RemoteStore:
         rows = self._connection.get("/v2/contracts")
         return [ContractRecord.from_dict(row) for row in rows]
 
+    def contract_ids(self, contracts: int | str | Sequence[int | str]) -> tuple[int, ...]:
+        """Return the ids of contracts given by id or symbol.
+
+        Raises
+        ------
+        UnknownContractError, AmbiguousContractError
+            With the candidates.
+        """
+        return self.select(contracts).contract_ids
+
     def contents(self) -> list[Contents]:
         """List what is stored, by contract and tick type."""
         return [Contents(**row) for row in self._connection.get("/v2/contents")]
+
+    def daily_stats(
+        self,
+        contracts: int | str | Sequence[int | str] | None = None,
+        tick_types: TickTypes | None = None,
+    ) -> list[DailyStats]:
+        """List the statistics of each UTC day, contract and tick type.
+
+        Raises
+        ------
+        UnknownContractError, AmbiguousContractError, UnknownTickTypeError
+            Listing the valid values.
+        """
+        question = {"contracts": _plain(contracts), "tick_types": _plain(tick_types)}
+        return [DailyStats(**row) for row in self._connection.post("/v2/daily", question)]
+
+    select_async = in_thread(
+        select, "Select ticks as :meth:`select` does, without blocking the event loop."
+    )
+    buffer_async = in_thread(
+        buffer, "Select the latest ticks as :meth:`buffer` does, without blocking the event loop."
+    )
 
     def close(self) -> None:
         """Close the connections."""

@@ -49,6 +49,7 @@ class _Question(BaseModel):
     columns: str | _Names | None = None
     strict: bool = False
     backfill: Backfill = "exclude"
+    is_buffer: bool = False
 
 
 @router.post("/select")
@@ -56,14 +57,30 @@ def resolve_selection(store: OpenStore, question: Annotated[_Question, Body()]) 
     """Return a selection by value: contract ids, tick types and intervals in nanoseconds."""
     if question.contracts is None:
         raise InputError("contracts are missing: give contract ids or symbols")
-    selection = store.select(
-        question.contracts,
-        question.tick_types,
-        decode_time_range(question.time),
-        columns=question.columns,
-        strict=question.strict,
-        backfill=question.backfill,
-    )
+    time_range = decode_time_range(question.time)
+    if question.is_buffer:
+        begin = time_range.start if time_range.period is None else time_range.period
+        if begin is None:
+            raise InputError("time has no begin of the buffer: give a period, or start")
+        selection: Selection = store.buffer(
+            question.contracts,
+            question.tick_types,
+            begin,
+            market=time_range.market,
+            tz=time_range.tz,
+            now=time_range.now,
+            columns=question.columns,
+            strict=question.strict,
+        )
+    else:
+        selection = store.select(
+            question.contracts,
+            question.tick_types,
+            time_range,
+            columns=question.columns,
+            strict=question.strict,
+            backfill=question.backfill,
+        )
     chosen = set(selection.contract_ids)
     return {
         "contract_ids": selection.contract_ids,
@@ -82,6 +99,14 @@ def read_coverage(store: OpenStore, question: Annotated[_Question, Body()]) -> d
     """Return what was captured of a selection, or of all that is stored, and what was not."""
     time_range = decode_time_range(question.time)
     return encode_coverage(store.coverage(question.contracts, question.tick_types, time_range))
+
+
+@router.post("/daily")
+def read_daily_stats(
+    store: OpenStore, question: Annotated[_Question, Body()]
+) -> list[dict[str, Any]]:
+    """Return the statistics of each UTC day of some streams, or of all that are stored."""
+    return [asdict(day) for day in store.daily_stats(question.contracts, question.tick_types)]
 
 
 @router.get("/contracts")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import json
+import pickle
 import threading
 import warnings
 from datetime import UTC, date, datetime, timedelta
@@ -18,6 +20,8 @@ import ibticks as ibt
 from ibticks import errors
 from ibticks.frames import metadata_of
 from ibticks.remote import RemoteStore
+from ibticks.remote._connection import _shared_connection
+from ibticks.selection import Selection
 from ibticks.service import Service
 from tests.service.feed import CONTRACT, Feed, numbers
 
@@ -147,9 +151,116 @@ def test_errors_are_those_of_a_local_store(
     assert type(raised.value) is type(expected.value)
 
 
-def test_dask_is_refused(remote: RemoteStore) -> None:
-    with pytest.raises(errors.InputError, match="use to_polars"):
-        remote.select("IBM").to_dask()
+BUFFERS = [
+    ("30m", {"now": "last_tick"}),
+    (timedelta(minutes=90), {"now": "2013-10-08T15:00Z"}),
+    ("regular", {"now": "2013-10-08T15:00Z", "market": "US"}),
+    ("2013-10-08 10:00", {"now": "2013-10-08T15:00Z", "tz": "America/New_York"}),
+    (datetime(2013, 10, 8, 14, tzinfo=UTC), {"now": "last_tick"}),
+    (1_381_240_800_000_000_000, {"now": 1_381_244_400_000_000_000}),
+]
+
+
+@pytest.mark.parametrize(("buffer", "options"), BUFFERS, ids=str)
+def test_buffers(
+    remote: RemoteStore, sample_store: ibt.Store, buffer: Any, options: dict[str, Any]
+) -> None:
+    ours = remote.buffer("IBM", ["bid_ask", "all_last"], buffer, **options)
+    local = sample_store.buffer("IBM", ["bid_ask", "all_last"], buffer, **options)
+    assert (ours.intervals, ours.label, ours.columns) == (
+        local.intervals,
+        local.label,
+        local.columns,
+    )
+    expected = sample_store.select("IBM", ["bid_ask", "all_last"], start=START, end=END)
+    assert expected.count()
+    local_table = Selection.to_arrow(local)
+    assert local_table.num_rows
+    assert ours.to_arrow().equals(local_table)
+
+
+def test_buffers_are_awaited(remote: RemoteStore, sample_store: ibt.Store) -> None:
+    async def load() -> pl.DataFrame:
+        buffer = await remote.buffer_async("IBM", "all_last", "10m", now="last_tick")
+        return await buffer.to_polars_async()
+
+    local = sample_store.select("IBM", "all_last", "10m", now="last_tick").to_polars()
+    polars.testing.assert_frame_equal(asyncio.run(load()), local)
+
+
+def test_wrong_buffers(remote: RemoteStore) -> None:
+    with pytest.raises(errors.UnknownPeriodError):
+        remote.buffer("IBM", "last", "soon")
+    with pytest.raises(errors.NaiveDatetimeError):
+        remote.buffer("IBM", "last", datetime(2013, 10, 8))
+
+
+def test_figures_of_the_index(remote: RemoteStore, sample_store: ibt.Store) -> None:
+    assert remote.daily_stats() == sample_store.daily_stats()
+    assert remote.daily_stats("IBM", "all_last") == sample_store.daily_stats("IBM", "all_last")
+    assert remote.contract_ids(["IBM", 8314]) == sample_store.contract_ids(["IBM", 8314])
+    with pytest.raises(errors.UnknownTickTypeError):
+        remote.daily_stats("IBM", "trades")
+
+
+def test_a_selection_pickles(remote: RemoteStore) -> None:
+    selection = remote.select("IBM", "all_last", start=START, end=END)
+    copy = pickle.loads(pickle.dumps(selection))
+    assert copy == selection
+    assert copy.to_arrow().equals(selection.to_arrow())
+    assert pickle.loads(pickle.dumps(copy)).connection is copy.connection  # shared by a process
+    copy.connection.close()
+    _shared_connection.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two worker processes."""
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as local,
+        distributed.Client(local) as client,
+    ):
+        yield client
+
+
+@pytest.mark.parametrize("tick_types", ["all_last", ["all_last", "bid_ask"]], ids=str)
+def test_workers_of_a_cluster_load_from_the_service(
+    cluster: Any, remote: RemoteStore, sample_store: ibt.Store, tick_types: Any
+) -> None:
+    ours = remote.select("IBM", tick_types, start=START, end=END)
+    local = sample_store.select("IBM", tick_types, start=START, end=END)
+    where = (pl.col("timestamp") > datetime(2013, 10, 8, 14, 40, tzinfo=UTC)) & (
+        pl.col("tick_type") == "all_last"
+    )
+    for options in ({}, {"index": "timestamp"}, {"index": "timestamp", "where": where}):
+        frame, expected = ours.to_dask(**options), local.to_dask(**options)
+        assert frame.columns.equals(expected.columns)
+        actual, wanted = frame.compute(), expected.compute()
+        assert len(wanted)
+        categories = wanted.select_dtypes("category").columns
+        plain = dict.fromkeys(categories, "object")
+        pd.testing.assert_frame_equal(actual.astype(plain), wanted.astype(plain), check_freq=False)
+    with pytest.raises(errors.InputError, match="index='price'"):
+        ours.to_dask(index="price")  # type: ignore[arg-type]
+
+
+# What needs the files, the folder or the clock of the other machine.
+ONLY_LOCAL = {
+    *("root", "index", "columns", "writer", "write", "add_contract", "feed_states"),
+    *("verify", "rebuild_index", "compress", "build_companions", "delete_companions"),
+    *("archive", "restore_archived", "prune", "delete", "purge", "forget", "clear_cache"),
+    *("write_catalogue", "note_change", "sql", "live_async"),
+}
+
+
+def test_a_remote_store_reads_all_that_a_store_does() -> None:
+    def public(kind: type) -> set[str]:
+        return {name for name in dir(kind) if not name.startswith("_")}
+
+    assert public(ibt.Store) - public(RemoteStore) <= ONLY_LOCAL
 
 
 def test_damage_warns(store: ibt.Store, damage: Callable[..., None]) -> None:

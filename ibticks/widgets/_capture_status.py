@@ -52,6 +52,9 @@ class CaptureStatus(PageWidget, ipywidgets.VBox):  # type: ignore[misc]
         self._button: Final = _Button(icon="power-off")
         self._button.on_click(self._toggle)
         self._closing: Final = threading.Event()
+        # Held while the state is read and sent: of two threads that refresh, the one that reads
+        # first must send first, or the page shows the earlier state for good.
+        self._refreshing: Final = threading.Lock()
         self._row: Final = ipywidgets.HBox([self._button, self._sparkline])
         super().__init__([self._panel, self._row])
         self._refresh()
@@ -74,11 +77,12 @@ class CaptureStatus(PageWidget, ipywidgets.VBox):  # type: ignore[misc]
     def _refresh(self) -> None:
         from ibticks.capture import panel_html
 
-        status: dict[str, Any] = self.capture.status()
-        self._rates.append(float(status["status"]["ticks_per_second"]))
-        self._panel.value = f"{panel_html(status)}{_NO_KERNEL}<!-- {time.monotonic_ns()} -->"
-        self._sparkline.value = _draw_sparkline(self._rates)
-        self._button.description = "Stop" if self.capture.running else "Start"
+        with self._refreshing:
+            status: dict[str, Any] = self.capture.status()
+            self._rates.append(float(status["status"]["ticks_per_second"]))
+            self._panel.value = f"{panel_html(status)}{_NO_KERNEL}<!-- {time.monotonic_ns()} -->"
+            self._sparkline.value = _draw_sparkline(self._rates)
+            self._button.description = "Stop" if self.capture.running else "Start"
 
     def _toggle(self, _: object) -> None:
         if self.capture.running:

@@ -50,3 +50,29 @@ def test_status_follows_and_stops_a_capture(capture: ibt.Capture) -> None:
     assert capture.running, "a view that is closed leaves the capture alone"
     capture.stop()
     assert set(threading.enumerate()) == threads
+
+
+def test_the_page_has_the_last_state(capture: ibt.Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads refresh; the second one begins while the first one sends."""
+    monkeypatch.setattr("ibticks.widgets._capture_status._REFRESH_SECONDS", 3600)
+    running = [True]
+    monkeypatch.setattr(type(capture), "running", property(lambda _: running[0]))
+    status = CaptureStatus(capture)
+    button = status.children[1].children[0]
+    button.description = ""
+    sent: list[str] = []
+    second = threading.Thread(target=status._refresh)
+
+    def send(state: dict[str, str]) -> None:
+        if "description" in state and threading.current_thread() is not second:
+            running[0] = False
+            second.start()
+            second.join(1)  # it may overtake this thread, if it can
+        sent.append(state.get("description", ""))
+
+    monkeypatch.setattr(button, "send_state", lambda key=None: send(button.get_state(key)))
+    status._refresh()
+    second.join()
+    assert sent[-1] == button.description == "Start"
+    running[0] = False
+    status.close()

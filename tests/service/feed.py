@@ -68,6 +68,11 @@ class Feed:
         self._thread.start()
         return self
 
+    def join(self) -> None:
+        """Wait until the thread has written all its ticks."""
+        assert self._thread is not None
+        self._thread.join()
+
     def stop(self) -> None:
         """End the thread."""
         self._stopping.set()

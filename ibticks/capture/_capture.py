@@ -530,9 +530,10 @@ class Capture:
             ``enabled``, and under ``status``: ``running``, ``tws_connected``,
             ``total_contracts``, ``active_contracts``, ``total_streams``, ``contracts`` by id, and
             ``ticks``, ``backfilled_ticks``, ``ticks_per_second``, ``connections``,
-            ``last_problem``, ``failures``.
+            ``last_problem``, ``failures``, and ``tws``, the settings of the last TWS connection.
         """
         supervisor = self._supervisor
+        server = None if supervisor is None else supervisor.server
         running = self.running
         contracts = contracts_status(self._tracked, self._recorders[:], supervisor)
         return {
@@ -550,6 +551,7 @@ class Capture:
                 "connections": 0 if supervisor is None else supervisor.connections,
                 "last_problem": "" if supervisor is None else supervisor.last_problem,
                 "failures": list(self.failures),
+                "tws": {} if server is None else server.as_metadata(),
                 "pid": os.getpid(),
                 "gateway": f"{self.settings.host}:{self.settings.port}",
                 "told_at": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ibticks.coverage import StreamStatus
     from ibticks.index import ContractRecord
+    from ibticks.tws import ServerSettings
 
 __all__ = ["TickData", "complete_message", "error_message", "info_message", "tick_message"]
 
@@ -110,6 +111,7 @@ def info_message(
     at_ns: int | None = None,
     contract: ContractRecord | None = None,
     config: dict[str, Any] | None = None,
+    server: ServerSettings | None = None,
 ) -> dict[str, Any]:
     """Return the message of a status, of now or of a given time."""
     data: dict[str, Any] = {"status": str(status)}
@@ -125,6 +127,8 @@ def info_message(
     metadata: dict[str, Any] = {"run": run, "reason": reason}
     if code is not None:
         metadata["code"] = code
+    if server is not None:
+        metadata |= server.as_metadata()
     return {
         "type": "info",
         "stream_id": stream_id,

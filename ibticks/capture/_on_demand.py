@@ -349,6 +349,7 @@ class _Listener(TwsEvents):
             config["limit"] = self._limit
         if self._timeout is not None:
             config["timeout_seconds"] = max(1, round(self._timeout))
+        server = None if self.client is None else self.client.server_settings
         message = info_message(
             self._stream_id,
             self._run,
@@ -358,6 +359,7 @@ class _Listener(TwsEvents):
             at_ns=None if self._recorder is None else self._recorder.next_status_ns(time.time_ns()),
             contract=self._contract if status is StreamStatus.SUBSCRIBED else None,
             config=config if status is StreamStatus.SUBSCRIBED else None,
+            server=server if status is StreamStatus.SUBSCRIBED else None,
         )
         self._put(message, status)
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ibticks.coverage import Ledger
     from ibticks.index import ContractRecord, FileRecord, Index
     from ibticks.storage import AppenderOptions, Compressor, FileKey
+    from ibticks.tws import ServerSettings
 
 __all__ = ["LastStatus", "Recorder", "last_sequence", "open_recorder"]
 
@@ -71,6 +72,8 @@ class Recorder(TickSink):
     ----------
     contract : ContractRecord or None
         Details of the contract, written with the status ``subscribed``.
+    server : ServerSettings or None
+        Settings of the TWS that sends the ticks, written with the status ``subscribed``.
     state : CoverageState or None
         Coverage state; None before the first status.
     sequence, ticks, lost, errors : int
@@ -96,6 +99,7 @@ class Recorder(TickSink):
         self.stream_id: Final = f"{self.contract_id}_{self.tick_type}_{run}"
         self.run: Final = run
         self.contract: ContractRecord | None = None
+        self.server: ServerSettings | None = None
         self.state: CoverageState | None = None
         self.sequence = sequence
         self.ticks = 0
@@ -307,6 +311,7 @@ class Recorder(TickSink):
             at_ns=now,
             contract=self.contract if is_subscribed else None,
             config={"tick_type": self.tick_type} if is_subscribed else None,
+            server=self.server if is_subscribed else None,
         )
         self._append_message(message, now)
         self._change(status, reason, code, now)

@@ -324,6 +324,7 @@ class Subscriptions:
     ) -> None:
         request = self._take_request()
         recorder = subscription.recorder
+        recorder.server = client.server_settings
         recorder.note(StreamStatus.SUBSCRIBED, "subscribed")
         subscription.has_new_ticks(now)
         details.streamed_at = now

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ibticks.capture._recorder import Recorder
     from ibticks.capture._settings import CaptureSettings
     from ibticks.index import ContractRecord, Index
+    from ibticks.tws import ServerSettings
 
 __all__ = ["Supervisor"]
 
@@ -65,6 +66,7 @@ class Supervisor:
         self.connections = 0
         self.failed_attempts = 0
         self.last_problem = ""
+        self.server: ServerSettings | None = None  # of the last connection
 
     @property
     def connected(self) -> bool:
@@ -122,6 +124,7 @@ class Supervisor:
         began = time.monotonic()
         self.connections += 1
         self._connected, self.last_problem = True, ""
+        self._note_server(client.server_settings)
         try:
             disconnect = handler.serve(client, self.stopping)
         except BaseException as error:
@@ -135,6 +138,19 @@ class Supervisor:
                 self._ports = deque(dict.fromkeys((disconnect.port, settings.port)))
             self._note_disconnect(handler, disconnect)
         return disconnect
+
+    def _note_server(self, server: ServerSettings | None) -> None:
+        """Keep the settings of TWS, and warn of sizes that mean something else from now on."""
+        before = self.server.us_stock_sizes if self.server is not None else None
+        sizes = server.us_stock_sizes if server is not None else None
+        if before and sizes and before != sizes:
+            _log.warning(
+                "TWS sends sizes of US stocks in %s, and sent them in %s before: do not add "
+                "the volumes; see 'Send market data in lots for US stocks' in its API settings",
+                sizes,
+                before,
+            )
+        self.server = server
 
     def _note_disconnect(
         self, handler: ConnectionHandler, disconnect: Disconnect, log_text: str = ""

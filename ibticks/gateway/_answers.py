@@ -215,6 +215,9 @@ class Answers:
                 return (replies.next_valid_id(version, 1),)
             case requests.AskAccounts():
                 return (replies.managed_accounts(version, self._state.accounts),)
+            case requests.AskSettings(req_id):
+                values = self._state.settings
+                return (replies.settings(req_id, values),) if values is not None else ()
             case requests.AskPositions():
                 return (replies.positions_end(version),)
             case requests.AskOpenOrders():

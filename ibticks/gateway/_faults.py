@@ -9,7 +9,7 @@ from ibticks.gateway._connection import Boundary
 from ibticks.gateway._wire import NO_REQUEST, frame
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from ibticks._types import TickTypeLike
     from ibticks.gateway._connection import Connection
@@ -191,6 +191,22 @@ class Faults(ABC):
             end of the line, at once or after the greeting.
         """
         self._call(lambda: setattr(self._state, "greeting", greeting))
+
+    def change_settings(self, settings: Mapping[str, str | bool] | None) -> None:
+        """Change settings of TWS, as clients from server version 219 on may ask for them.
+
+        Parameters
+        ----------
+        settings : mapping or None
+            New values by IB's names in ``ApiSettingsConfig`` and ``LockAndExitConfig``, such as
+            ``{"sendMarketDataInLotsForUsStocks": True}``; None leaves requests unanswered.
+        """
+
+        def run() -> None:
+            before = self._state.settings or {}
+            self._state.settings = None if settings is None else {**before, **settings}
+
+        self._call(run)
 
     def announce(self, version: int | None) -> None:
         """Announce a server version to the next clients, and speak the other one; None ends it.

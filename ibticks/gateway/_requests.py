@@ -21,6 +21,7 @@ from ibticks.gateway._wire import (
     EXECUTIONS,
     ORDERS,
     PROTOBUF_IDS,
+    SETTINGS,
     TICKS,
     TIME_AND_IDS,
     fields_of,
@@ -42,6 +43,7 @@ __all__ = [
     "AskIds",
     "AskOpenOrders",
     "AskPositions",
+    "AskSettings",
     "AskTicks",
     "AskTime",
     "CancelHistoricalTicks",
@@ -126,6 +128,13 @@ class CancelHistoricalTicks:
 
 
 @dataclass(frozen=True, slots=True)
+class AskSettings:
+    """The settings of TWS."""
+
+    req_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class AskPositions:
     """All positions."""
 
@@ -181,6 +190,7 @@ Request: TypeAlias = (
     | AskHistoricalTicks
     | CancelHistoricalTicks
     | AskPositions
+    | AskSettings
     | AskOpenOrders
     | AskCompletedOrders
     | AskAccountUpdates
@@ -469,4 +479,5 @@ _PROTOBUF_READERS: Final[dict[int, tuple[int, str, Callable[[Any], Request]]]] =
         "CancelHistoricalTicks",
         lambda message: CancelHistoricalTicks(message.reqId),
     ),
+    108: (SETTINGS, "ConfigRequest", lambda message: AskSettings(message.reqId)),
 }

@@ -17,7 +17,7 @@ import numpy as np
 from ibticks._types import StreamKey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ibticks._types import ClockMode
     from ibticks.gateway._connection import Connection
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ibticks.gateway._ticks import TickStream
 
 __all__ = [
+    "DEFAULT_SETTINGS",
     "Clock",
     "Greeting",
     "Limits",
@@ -37,6 +38,14 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
+
+DEFAULT_SETTINGS: Final[Mapping[str, str | bool]] = {
+    "readOnlyApi": True,
+    "sendMarketDataInLotsForUsStocks": False,
+    "showForexDataIn1_10Pips": True,
+    "autoLogoffTime": "23:45",
+    "autoLogoffType": "Restart",
+}
 Greeting = Literal["greet", "silence", "hang_up", "greet_and_hang_up"]
 
 
@@ -324,6 +333,8 @@ class State:
         What a client meets that connects.
     announced : int or None
         Server version to announce instead of the one to speak.
+    settings : mapping or None
+        Settings of the API and of the automatic exit, by IB's names; None sends no answer.
     split : int or None
         Most bytes of one write.
     asked : dict of int to float
@@ -362,6 +373,7 @@ class State:
         self.unknown_requests: Counter[int] = Counter()
         self.greeting: Greeting = "greet"
         self.announced: int | None = None
+        self.settings: Mapping[str, str | bool] | None = DEFAULT_SETTINGS
         self.split: int | None = None
         self.asked: dict[int, float] = {}
         self._awaited = start_after

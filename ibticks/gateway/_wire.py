@@ -16,7 +16,7 @@ from ibticks.errors import FormatError
 from ibticks.tws import message_class
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ibticks.gateway._contracts import GatewayContract
 
@@ -34,6 +34,7 @@ __all__ = [
     "NO_REQUEST",
     "ORDERS",
     "PROTOBUF_IDS",
+    "SETTINGS",
     "TICKS",
     "TIME_AND_IDS",
     "FrameReader",
@@ -60,6 +61,7 @@ __all__ = [
     "positions_end",
     "protobuf",
     "reply",
+    "settings",
 ]
 
 LOWEST_VERSION: Final = 157
@@ -79,6 +81,7 @@ ACCOUNTS: Final = 207
 TICKS: Final = 208
 TIME_AND_IDS: Final = 213
 CANCELS: Final = 215
+SETTINGS: Final = 219
 """The server versions from which on these messages are Protocol Buffers, as are all later ones."""
 PROTOBUF_IDS: Final = 200
 """What is added to the id of a message in Protocol Buffers."""
@@ -471,6 +474,13 @@ def contract_details_end(version: int, req_id: int) -> bytes:
     if version >= CONTRACTS:
         return protobuf(52, "ContractDataEnd", reqId=req_id)
     return reply(version, 52, 1, req_id)
+
+
+def settings(req_id: int, values: Mapping[str, str | bool]) -> bytes:
+    """Settings of the API, and of the automatic exit, by IB's names."""
+    leave = {name: value for name, value in values.items() if name.startswith("autoLogoff")}
+    api = {name: value for name, value in values.items() if name not in leave}
+    return protobuf(110, "ConfigResponse", reqId=req_id, api={"settings": api}, lockAndExit=leave)
 
 
 def positions_end(version: int) -> bytes:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ibticks.tws._error_codes import Action, Outages, find_code
     from ibticks.tws._events import NO_TICKS, TickSink, TwsEvents
     from ibticks.tws._schemas import has_schemas, message_class, parse_message
+    from ibticks.tws._server_settings import ServerSettings
     from ibticks.tws._trading_hours import TradingHours, parse_trading_hours
     from ibticks.tws._transport import gateway_address, parse_address
 
@@ -24,6 +25,7 @@ __all__ = [
     "Action",
     "Client",
     "Outages",
+    "ServerSettings",
     "TickSink",
     "TradingHours",
     "TwsEvents",

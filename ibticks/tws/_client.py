@@ -25,10 +25,16 @@ from ibapi.client import EClient
 from ibapi.comm import read_fields
 from ibapi.common import PROTOBUF_MSG_ID
 from ibapi.contract import Contract
-from ibapi.server_versions import MAX_CLIENT_VER, MIN_SERVER_VER_PROTOBUF
+from ibapi.server_versions import (
+    MAX_CLIENT_VER,
+    MIN_SERVER_VER_CONFIG,
+    MIN_SERVER_VER_PROTOBUF,
+)
 from ibapi.wrapper import EWrapper
 
 from ibticks.errors import ConnectionFailedError, FormatError
+from ibticks.tws._schemas import message_class
+from ibticks.tws._server_settings import ServerSettings, parse_settings
 from ibticks.tws._transport import Transport, connection_advice
 
 if TYPE_CHECKING:
@@ -40,6 +46,8 @@ __all__ = ["Client", "make_contract"]
 
 _log = logging.getLogger(__name__)
 _DRAIN_SECONDS: Final = 60.0
+_SETTINGS_SECONDS: Final = 2.0
+_SETTINGS_REQUEST_ID: Final = 2_000_000_000  # far from those of streams
 _HALF_CLOSE_SECONDS: Final = 1.0
 _UNREACHABLE: Final = 502
 _NOT_CONNECTED: Final = 504
@@ -76,6 +84,11 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
     ----------
     events : TwsEvents
         Receiver of what the server sends.
+
+    Attributes
+    ----------
+    server_settings : ServerSettings or None
+        Settings of the server, once it is connected; mostly unknown below server version 219.
     """
 
     def __init__(self, events: TwsEvents) -> None:
@@ -86,6 +99,8 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
         self._ready = threading.Event()
         self._decided = threading.Event()  # the server is ready, or never will be
         self._lost = threading.Event()
+        self._has_settings = threading.Event()  # or will not get them
+        self.server_settings: ServerSettings | None = None
         self._ended = False
         self._refusal: tuple[int, str] | None = None
         self._advice = ""  # what to do about a server that cannot be used, if it is known
@@ -183,6 +198,23 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
                 raise _unreachable(problem, code, host, port, timeout)
             problem = f"{where} cannot be used with client id {client_id}: {text} ({code})"
             raise ConnectionFailedError(problem, code=code, problem=problem)
+        self._request_settings(max(deadline - time.monotonic(), 0.0))
+
+    def _request_settings(self, timeout: float) -> None:
+        """Request the settings of the server; they stay unknown if it does not answer soon."""
+        version = int(self.serverVersion_)
+        if self.server_settings is None:
+            self.server_settings = ServerSettings(version)
+        if version >= MIN_SERVER_VER_CONFIG:
+            request = message_class("ConfigRequest")(reqId=_SETTINGS_REQUEST_ID)
+            self.reqConfigProtoBuf(request)
+            if not self._has_settings.wait(min(timeout, _SETTINGS_SECONDS)):
+                _log.warning("TWS has not sent its settings: the unit of sizes is unknown")
+
+    def configResponseProtoBuf(self, response: Any) -> None:  # noqa: N802
+        """Take the settings of the server."""
+        self.server_settings = parse_settings(int(self.serverVersion_), response)
+        self._has_settings.set()
 
     def _refusal_reason(self, timeout: float, *, alive: bool) -> tuple[int, str]:
         if self._refusal is not None and self._refusal[0] != _UNREACHABLE:
@@ -227,6 +259,7 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
         finally:
             self.disconnect()
             self._decided.set()
+            self._has_settings.set()
             self._events.closed()
 
     def _dispatch(self, message: bytes) -> bool:
@@ -355,6 +388,10 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
         code, text = arguments[:2] if isinstance(arguments[1], str) else arguments[1:3]
         if not self._ready.is_set() and code not in _HARMLESS_CODES:
             self._refusal = (int(code), str(text))
+        if reqId == _SETTINGS_REQUEST_ID:
+            _log.warning("TWS does not send its settings: %s (%d)", text, code)
+            self._has_settings.set()
+            return
         self._events.message(reqId, int(code), str(text))
 
 

@@ -10,10 +10,11 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 
+import ibticks as ibt
 from ibticks.gateway import Gateway, GatewayContract, Replay, _ticks, frame
 from ibticks.gateway._wire import protobuf
 from ibticks.schema import StringColumn, StringListColumn, TickColumns, Values
-from ibticks.tws import message_class
+from ibticks.tws import _client, message_class
 from tests.capture_checks import (
     IBM,
     ONE,
@@ -247,3 +248,94 @@ def test_advice_is_logged_once_until_the_gateway_can_be_used(
     gateway.answer_connections("greet")
     until(lambda: capture.status()["status"]["ticks"] == 1500)
     assert capture.status()["status"]["last_problem"] == ""
+
+
+# --- settings -------------------------------------------------------------------------------------
+
+SUBSCRIBED = ("run", "reason")
+
+
+def subscribed(store: Store) -> list[dict[str, Any]]:
+    """Return the metadata of the statuses ``subscribed``, without those of every status."""
+    return [
+        {name: value for name, value in message["metadata"].items() if name not in SUBSCRIBED}
+        for message in store.select(IBM, "bid_ask").messages()
+        if message["type"] == "info" and message["data"]["status"] == "subscribed"
+    ]
+
+
+SETTINGS = {
+    "tws_server_version": 226,
+    "tws_us_stock_sizes": "shares",
+    "tws_is_read_only": True,
+    "tws_has_forex_tenth_pips": True,
+    "tws_exit_time": "23:45",
+    "tws_exit_type": "Restart",
+}
+
+
+@pytest.mark.parametrize(
+    ("server_version", "settings"),
+    [
+        (200, {"tws_server_version": 200}),
+        (218, {"tws_server_version": 218}),
+        (219, SETTINGS | {"tws_server_version": 219}),
+        (226, SETTINGS),
+    ],
+)
+def test_settings_of_tws_are_stored_with_the_stream(
+    settings: dict[str, Any],
+    serve: Callable[..., Gateway],
+    capturing: Callable[..., Capture],
+    store: Store,
+) -> None:
+    capture = capturing(serve(), ONE)
+    until(lambda: capture.status()["status"]["ticks"] == 1500)
+    assert capture.status()["status"]["tws"] == settings
+    capture.stop()
+    assert subscribed(store) == [settings]
+
+
+def test_change_from_lots_to_shares_is_warned_of(
+    serve: Callable[..., Gateway],
+    capturing: Callable[..., Capture],
+    store: Store,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    gateway = serve()
+    gateway.change_settings({"sendMarketDataInLotsForUsStocks": True})
+    gateway.after(500, gateway.drop)
+    gateway.after(500, lambda: gateway.change_settings({"sendMarketDataInLotsForUsStocks": False}))
+    gateway.after(1000, gateway.drop)
+    capture = capturing(gateway, ONE)
+    until(lambda: capture.status()["status"]["ticks"] == 1500)
+    capture.stop()
+    assert [message["tws_us_stock_sizes"] for message in subscribed(store)] == [
+        "lots",
+        "shares",
+        "shares",
+    ]
+    assert caplog.text.count("TWS sends sizes of US stocks in shares, and sent them in lots") == 1
+
+
+def test_capture_begins_without_settings_that_do_not_come(
+    serve: Callable[..., Gateway],
+    capturing: Callable[..., Capture],
+    store: Store,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_client, "_SETTINGS_SECONDS", 0.05)
+    gateway = serve()
+    gateway.change_settings(None)
+    capture = capturing(gateway, ONE)
+    until(lambda: capture.status()["status"]["ticks"] == 1500)
+    capture.stop()
+    assert subscribed(store) == [{"tws_server_version": 226}]
+    assert caplog.text.count("the unit of sizes is unknown") == 1
+
+
+def test_stream_on_demand_has_the_settings(serve: Callable[..., Gateway]) -> None:
+    with ibt.stream_ticks(IBM, "bid_ask", port=serve().port, limit=5, timeout_seconds=60) as stream:
+        first = next(iter(stream))
+    assert first["metadata"].items() >= SETTINGS.items()

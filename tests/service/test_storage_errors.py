@@ -1,4 +1,4 @@
-"""Clients of a capture that cannot write are told at once, and get every tick in the end."""
+"""Clients of a capture that cannot write get an error at once, and every tick in the end."""
 
 from __future__ import annotations
 

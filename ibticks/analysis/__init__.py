@@ -77,6 +77,14 @@ if TYPE_CHECKING:
     from ibticks.analysis._liquidity import amihud, kyle_lambda, roll_spread, vpin
     from ibticks.analysis._prices import microprice, mid, spread, twap, volume_profile, vwap
     from ibticks.analysis._quality import crossed_quotes, duplicates, outliers, quality_report
+    from ibticks.analysis._quarticity import (
+        med_rq,
+        min_rq,
+        quadpower_quarticity,
+        realized_quarticity,
+        tripower_quarticity,
+        variance_interval,
+    )
     from ibticks.analysis._range_volatility import (
         garman_klass,
         parkinson,
@@ -84,6 +92,17 @@ if TYPE_CHECKING:
         yang_zhang,
     )
     from ibticks.analysis._realized_kernel import realized_kernel
+    from ibticks.analysis._realized_moments import (
+        realized_kurtosis,
+        realized_semivariance,
+        realized_skewness,
+    )
+    from ibticks.analysis._robust_volatility import (
+        med_rv,
+        min_rv,
+        preaveraged_rv,
+        threshold_rv,
+    )
     from ibticks.analysis._signing import trade_sign
     from ibticks.analysis._volatility import (
         bipower_variation,
@@ -116,21 +135,31 @@ __all__ = [
     "kyle_lambda",
     "last_value",
     "latency",
+    "med_rq",
+    "med_rv",
     "merge_same_timestamp",
     "microprice",
     "mid",
+    "min_rq",
+    "min_rv",
     "no_zero_prices",
     "no_zero_quotes",
     "order_flow_imbalance",
     "outliers",
     "parkinson",
+    "preaveraged_rv",
     "price_impact",
+    "quadpower_quarticity",
     "quality_report",
     "quote_imbalance",
     "quoted_spread",
     "quotes_at",
     "quotes_cleanup",
     "realized_kernel",
+    "realized_kurtosis",
+    "realized_quarticity",
+    "realized_semivariance",
+    "realized_skewness",
     "realized_spread",
     "realized_variance",
     "refresh_time",
@@ -152,13 +181,16 @@ __all__ = [
     "since_open",
     "spread",
     "staleness",
+    "threshold_rv",
     "tick_bars",
     "time_bars",
     "trade_sign",
     "trades_cleanup",
     "trailing_window",
+    "tripower_quarticity",
     "twap",
     "two_scale_rv",
+    "variance_interval",
     "volume_bars",
     "volume_profile",
     "vpin",

@@ -21,7 +21,7 @@ from ibticks.analysis._engine.columns import (
     collect_like,
     duration_ns,
 )
-from ibticks.analysis._engine.grouping import constant_keys, is_all_set, is_time_ordered
+from ibticks.analysis._engine.grouping import constant_keys
 from ibticks.analysis._engine.registry import (
     USE_BUFFER,
     Additive,
@@ -37,11 +37,12 @@ from ibticks.analysis._engine.sampling import (
     noise_variance,
     pilot_variance,
     positive_prices,
+    sample_groups,
 )
 from ibticks.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -138,7 +139,7 @@ def realized_variance(
         return sampled.variance_on_grids(subsamples), returns
 
     schema = {"realized_variance": pl.Float64(), "returns": pl.UInt32()}
-    result = _each_sampled(ticks, logs, groups, column, step // subsamples, measure, schema)
+    result = sample_groups(ticks, logs, groups, column, step // subsamples, measure, schema)
     return collect_like(ticks, result)
 
 
@@ -203,7 +204,7 @@ def signature(
     schema = {name: pl.List(value) for name, value in types.items()}
     nothing = [None] * len(steps)
     undefined = steps, nothing, nothing
-    result = _each_sampled(ticks, logs, groups, column, finest, measure, schema, undefined)
+    result = sample_groups(ticks, logs, groups, column, finest, measure, schema, undefined)
     return collect_like(ticks, result.explode(*types, empty_as_null=False, keep_nulls=False))
 
 
@@ -285,6 +286,7 @@ def bipower_variation(
     *,
     column: str = "price",
     per: str | pl.Expr | None = None,
+    adjusted: bool = False,
 ) -> Frame:
     r"""Bipower variation, robust to jumps, and the fraction of jumps in realised variance.
 
@@ -296,6 +298,9 @@ def bipower_variation(
     ticks, every, column, per
         As in :func:`realized_variance`. Of every tick, half the returns or more are zero and the
         measure says little: sample at some seconds or minutes.
+    adjusted : bool
+        Whether to correct for small samples, by :math:`n / (n - 1)`. Null with fewer than two
+        returns then.
 
     Returns
     -------
@@ -335,7 +340,12 @@ def bipower_variation(
             "realized_variance": pl.Float64(),
             "returns": pl.UInt32(),
         }
-        result = _each_sampled(ticks, logs, groups, column, duration_ns(every), measure, schema)
+        result = sample_groups(ticks, logs, groups, column, duration_ns(every), measure, schema)
+    if adjusted:
+        # A product less than there are returns.
+        n = pl.col("returns").cast(pl.Float64)
+        corrected = pl.col("bipower_variation") * n / (n - 1)
+        result = result.with_columns(bipower_variation=pl.when(n > 1).then(corrected))
     fraction = 1 - pl.col("bipower_variation") / pl.col("realized_variance")
     fraction = pl.when(pl.col("realized_variance") > 0).then(fraction.clip(lower_bound=0))
     measures = ["bipower_variation", "realized_variance", "jump_share", "returns"]
@@ -355,50 +365,6 @@ def _sums(
     else:
         result = logs.group_by(groups).agg(**values).sort(groups)
     return result.select(*constant_keys(ticks, groups), pl.exclude("_all"))
-
-
-def _each_sampled(
-    ticks: pl.DataFrame | pl.LazyFrame,
-    logs: pl.LazyFrame,
-    groups: list[str],
-    column: str,
-    step: int,
-    measure: Callable[[Sampled], tuple[Any, ...]],
-    schema: Mapping[str, pl.DataType],
-    undefined: tuple[Any, ...] | None = None,
-) -> pl.LazyFrame:
-    """Return a measure of the samples of each group, every ``step`` nanoseconds."""
-    fine = _buckets(ticks, logs, groups, step, column).sort([*groups, "_bucket"])
-    values = {name: pl.col(f"_{name}") for name in Sampled._fields}
-    return measure_groups(
-        ticks, fine, groups, values, lambda *arrays: measure(Sampled(*arrays)), schema, undefined
-    )
-
-
-def _buckets(
-    ticks: pl.DataFrame | pl.LazyFrame,
-    logs: pl.LazyFrame,
-    groups: list[str],
-    step: int,
-    column: str,
-) -> pl.LazyFrame:
-    """Return first and last log price of each interval (start, end], by the number of its end.
-
-    NaN where a price in between is negative, too.
-    """
-    bucket = (pl.col("_at") + (step - 1)) // step
-    # A constant second key would take three times as long.
-    split = [name for name in groups if name != "_all"]
-    price = pl.col("_price")
-    ends = {"_first": price.first().log(), "_last": price.last().log()}
-    if not (isinstance(ticks, pl.DataFrame) and is_all_set(ticks, column)):
-        has_logs = price.min() > 0
-        ends = {name: pl.when(has_logs).then(end).otherwise(np.nan) for name, end in ends.items()}
-    if not split and is_time_ordered(ticks):
-        # The rows of an interval are adjacent.
-        bucket = bucket.set_sorted()
-    result = logs.with_columns(_bucket=bucket).group_by(*split, "_bucket").agg(**ends)
-    return result if split else result.with_columns(_all=pl.lit(0, pl.UInt8))
 
 
 def _optimal_scale(at: NDArray[np.int64], log: NDArray[np.float64]) -> int:

@@ -96,6 +96,43 @@ def test_bipower_variation_as_rbpcov() -> None:
     assert total == pytest.approx([2.98622886, 3.026269417, 2.99293847], abs=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        # lapply(rMedRVar(returnDat), sum), and so on: of each price, the sum over the days
+        ("med_rv", [3.022290125, 3.003088657, 3.013543419]),
+        ("min_rv", [3.027820575, 2.99975133, 3.001113006]),
+        ("med_rq", [3.06573359, 3.010144579, 3.030828633]),
+        ("min_rq", [3.0696895, 2.977093559, 3.01211734]),
+        ("tripower_quarticity", [3.023117658, 3.003898984, 2.966162109]),
+        ("quadpower_quarticity", [3.018535259, 3.006780968, 2.95202662]),
+        ("realized_skewness", [0.03781808902, 0.0146462315, 0.03046798416]),
+        ("realized_kurtosis", [8.963908299, 9.029035031, 9.063772367]),
+    ],
+)
+def test_measures_of_three_days(name: str, wanted: list[float]) -> None:
+    for log, total in zip(logs(), wanted, strict=True):
+        frame = prices(log)
+        # The first return of a day is 0 there: its first price, a second before.
+        first = frame.filter(pl.int_range(pl.len()) % SECONDS == 0)
+        frame = pl.concat(
+            [
+                first.with_columns(pl.col("timestamp") - pl.duration(seconds=1, time_unit="ns")),
+                frame,
+            ]
+        ).sort("timestamp")
+        actual = getattr(analysis, name)(frame, per=DAY)[name]
+        assert (len(actual), actual.sum()) == (3, pytest.approx(total, abs=2e-9))
+
+
+def test_realized_semivariance_as_rsvar() -> None:
+    # lapply(rSVar(returnDat), function(x) lapply(x, sum))[[1]]: of the first day, of three prices
+    days = [analysis.realized_semivariance(prices(log, days=1)) for log in logs()]
+    actual = pl.concat(days).sum()
+    assert actual["downside_semivariance"].item() == pytest.approx(1.501497027, abs=1e-9)
+    assert actual["upside_semivariance"].item() == pytest.approx(1.50206646, abs=1e-9)
+
+
 def first_lag(frame: pl.DataFrame, per: pl.Expr | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Return the variance, and the first-lag term of a kernel with weight 1."""
     actual = analysis.realized_kernel(

@@ -8,16 +8,18 @@ import numpy as np
 import polars as pl
 
 from ibticks.analysis._engine.columns import (
+    duration_ns,
     grouping_keys,
     is_set,
     is_trade,
     require,
     time_ns,
 )
-from ibticks.analysis._engine.grouping import constant_keys, is_all_set
+from ibticks.analysis._engine.grouping import constant_keys, is_all_set, is_time_ordered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from datetime import timedelta
 
     from numpy.typing import NDArray
 
@@ -27,9 +29,11 @@ __all__ = [
     "LOG_PRICES",
     "Sampled",
     "measure_groups",
+    "measure_returns",
     "noise_variance",
     "pilot_variance",
     "positive_prices",
+    "sample_groups",
 ]
 
 
@@ -60,6 +64,19 @@ class Sampled(NamedTuple):
     def returns(self) -> NDArray[np.float64]:
         """Returns from last price to last price; the first one from the first price."""
         return np.diff(self.last, prepend=self.first[0])
+
+    @property
+    def spaced_returns(self) -> NDArray[np.float64]:
+        """Returns with zeros for the intervals without prices, three in a row at the most.
+
+        Products, minima and medians of up to four adjacent returns have the same sums as with all
+        zeros, in memory that the intervals with prices bound.
+        """
+        steps = np.minimum(np.diff(self.bucket, prepend=self.bucket[0]), _LONGEST_STEP)
+        place = np.cumsum(steps)
+        spaced = np.zeros(place[-1] + 1)
+        spaced[place] = self.returns
+        return spaced
 
     @property
     def intervals(self) -> int:
@@ -98,6 +115,8 @@ class Sampled(NamedTuple):
         bounds = np.diff(np.clip(edges[order], begin, end), append=end)
         return float(bounds @ change**2)
 
+
+_LONGEST_STEP: Final = 4  # with three zeros between, no four adjacent returns have both ends
 
 _MINUTE_NS: Final = 60_000_000_000
 
@@ -237,6 +256,88 @@ def measure_groups(
         measure_all, schema={**{name: known[name] for name in names}, **schema}
     )
     return result.select(*constant_keys(ticks, groups), pl.all())
+
+
+def sample_groups(
+    ticks: pl.DataFrame | pl.LazyFrame,
+    logs: pl.LazyFrame,
+    groups: list[str],
+    column: str,
+    step: int,
+    measure: Callable[[Sampled], tuple[Any, ...]],
+    schema: Mapping[str, pl.DataType],
+    undefined: tuple[Any, ...] | None = None,
+) -> pl.LazyFrame:
+    """Return a measure of the samples of each group, every ``step`` nanoseconds."""
+    fine = _buckets(ticks, logs, groups, step, column).sort([*groups, "_bucket"])
+    values = {name: pl.col(f"_{name}") for name in Sampled._fields}
+    return measure_groups(
+        ticks, fine, groups, values, lambda *arrays: measure(Sampled(*arrays)), schema, undefined
+    )
+
+
+def measure_returns(
+    ticks: pl.DataFrame | pl.LazyFrame,
+    every: str | timedelta | None,
+    column: str,
+    per: str | pl.Expr | None,
+    caller: str,
+    columns: Iterable[str],
+    measure: Callable[[NDArray[np.float64], int], tuple[Any, ...]],
+) -> pl.LazyFrame:
+    """Return a measure of the returns of each group, and the number of these.
+
+    Parameters
+    ----------
+    ticks, every, column, per
+        As in :func:`ibticks.analysis.realized_variance`.
+    caller : str
+        Measure, for messages.
+    columns : iterable of str
+        Names of the results, all float64.
+    measure : callable
+        From returns, as those of :attr:`Sampled.spaced_returns`, and their number with all zeros,
+        to the results.
+    """
+    logs, groups = positive_prices(ticks, column, per, caller)
+    schema = {**dict.fromkeys(columns, pl.Float64()), "returns": pl.UInt32()}
+
+    def of_logs(log: NDArray[np.float64]) -> tuple[Any, ...]:
+        n = len(log) - 1
+        return *measure(np.diff(log), n), n
+
+    def of_samples(sampled: Sampled) -> tuple[Any, ...]:
+        return *measure(sampled.spaced_returns, sampled.intervals), sampled.intervals
+
+    if every is None:
+        return measure_groups(ticks, logs, groups, {"log": LOG_PRICE}, of_logs, schema)
+    return sample_groups(ticks, logs, groups, column, duration_ns(every), of_samples, schema)
+
+
+def _buckets(
+    ticks: pl.DataFrame | pl.LazyFrame,
+    logs: pl.LazyFrame,
+    groups: list[str],
+    step: int,
+    column: str,
+) -> pl.LazyFrame:
+    """Return first and last log price of each interval (start, end], by the number of its end.
+
+    NaN where a price in between is negative, too.
+    """
+    bucket = (pl.col("_at") + (step - 1)) // step
+    # A constant second key would take three times as long.
+    split = [name for name in groups if name != "_all"]
+    price = pl.col("_price")
+    ends = {"_first": price.first().log(), "_last": price.last().log()}
+    if not (isinstance(ticks, pl.DataFrame) and is_all_set(ticks, column)):
+        has_logs = price.min() > 0
+        ends = {name: pl.when(has_logs).then(end).otherwise(np.nan) for name, end in ends.items()}
+    if not split and is_time_ordered(ticks):
+        # The rows of an interval are adjacent.
+        bucket = bucket.set_sorted()
+    result = logs.with_columns(_bucket=bucket).group_by(*split, "_bucket").agg(**ends)
+    return result if split else result.with_columns(_all=pl.lit(0, pl.UInt8))
 
 
 def _has_nan(arrays: Iterable[NDArray[Any]]) -> bool:

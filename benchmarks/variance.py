@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from math import log, pi
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +29,15 @@ _LAGS: Final = 100
 _SLOW: Final = 300
 _SIGNATURE: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800)  # seconds
 _TWO_MINUTES: Final = 120_000_000_000
+_ROBUST: Final = {
+    "med_rv": "median realised variance",
+    "min_rv": "minimum realised variance",
+    "threshold_rv": "threshold realised variance",
+    "preaveraged_rv": "pre-averaged realised variance",
+    "realized_kurtosis": "realised kurtosis",
+    "tripower_quarticity": "tripower quarticity",
+    "variance_interval": "interval of realised variance",
+}
 _DYNAMIC: Final = "polars, group_by_dynamic"
 
 
@@ -102,6 +112,21 @@ def variance(scene: Scene) -> Iterator[Row]:
                 "realized_kernel noise_variance returns",
             ),
             Case("realised kernel, best bandwidth", lambda: analysis.realized_kernel(frame)),
+            Case(
+                "realised semivariance, every trade",
+                lambda: analysis.realized_semivariance(frame),
+                "polars",
+                lambda: frame.select(move=_LOG.diff()).select(
+                    downside_semivariance=_MOVE.clip(upper_bound=0).pow(2).sum(),
+                    upside_semivariance=_MOVE.clip(lower_bound=0).pow(2).sum(),
+                    returns=pl.len() - 1,
+                ),
+                "downside_semivariance upside_semivariance returns",
+            ),
+            *(
+                Case(f"{title}, every trade", partial(getattr(analysis, name), frame))
+                for name, title in _ROBUST.items()
+            ),
             *(_of_bars(bars, name, query) for name, query in of_bars.items()),
         ],
         scene,

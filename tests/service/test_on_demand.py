@@ -13,7 +13,15 @@ from ibticks.capture import _capture as capture_module
 from ibticks.gateway import Gateway, Limits
 from ibticks.service import Service
 from tests.capture_checks import QUICK, until
-from tests.fix_capture import SealedHere, capturing, few, samples, serve, steady
+from tests.fix_capture import (
+    SealedHere,
+    capturing,
+    few,
+    samples,
+    serve,
+    server_version,
+    steady,
+)
 
 from .feed import events
 
@@ -23,7 +31,7 @@ if TYPE_CHECKING:
     import ibticks as ibt
     from ibticks.gateway import Replay
 
-__all__ = ["capturing", "few", "samples", "serve", "steady"]
+__all__ = ["capturing", "few", "samples", "serve", "server_version", "steady"]
 
 Event = tuple[str, dict[str, Any]]
 ONE, TWO = 1, 2

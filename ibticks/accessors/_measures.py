@@ -69,6 +69,7 @@ class Measures(Generic[T]):
 
     # Volatility
     bipower_variation = delegate(analysis.bipower_variation)
+    bns_jump_test = delegate(analysis.bns_jump_test)
     garman_klass = delegate(analysis.garman_klass)
     med_rq = delegate(analysis.med_rq)
     med_rv = delegate(analysis.med_rv)

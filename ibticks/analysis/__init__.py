@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     )
     from ibticks.analysis._incremental.incremental import Incremental
     from ibticks.analysis._joins import align, last_value, quotes_at, refresh_time
+    from ibticks.analysis._jumps import bns_jump_test
     from ibticks.analysis._liquidity import amihud, kyle_lambda, roll_spread, vpin
     from ibticks.analysis._prices import microprice, mid, spread, twap, volume_profile, vwap
     from ibticks.analysis._quality import crossed_quotes, duplicates, outliers, quality_report
@@ -119,6 +120,7 @@ __all__ = [
     "anchored_twap",
     "anchored_vwap",
     "bipower_variation",
+    "bns_jump_test",
     "bollinger_bands",
     "coverage",
     "crossed_quotes",

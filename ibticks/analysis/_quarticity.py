@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     Estimator = Callable[[Floats, int], float | None]
 
 __all__ = [
+    "QUARTICITIES",
+    "VARIANCES",
     "med_rq",
     "min_rq",
     "quadpower_quarticity",
@@ -78,14 +80,14 @@ def _minimum_quarticity(returns: Floats, n: int) -> float | None:
 
 
 # Of each estimator, the asymptotic variance of its error times root n, in quarticities.
-_VARIANCES: Final[dict[str, tuple[Estimator, float]]] = {
+VARIANCES: Final[dict[str, tuple[Estimator, float]]] = {
     "realized_variance": (_variance, 2.0),
     "bipower_variation": (_bipower, pi**2 / 4 + pi - 3),
     "med_rv": (_median_variance, 2.96),
     "min_rv": (_minimum_variance, 3.81),
 }
 
-_QUARTICITIES: Final[dict[str, Estimator]] = {
+QUARTICITIES: Final[dict[str, Estimator]] = {
     "realized_quarticity": _quarticity,
     "tripower_quarticity": _tripower,
     "quadpower_quarticity": _quadpower,
@@ -383,15 +385,15 @@ def variance_interval(
     >>> [round(bound, 4) for bound in bounds.row(0)]
     [0.0004, 0.0188]
     """
-    for chosen, known in ((estimator, _VARIANCES), (quarticity, _QUARTICITIES)):
+    for chosen, known in ((estimator, VARIANCES), (quarticity, QUARTICITIES)):
         if chosen not in known:
             raise InputError(
                 f"variance_interval: no estimator {chosen!r}: there are {', '.join(known)}"
             )
     if not 0 < confidence < 1:
         raise InputError(f"variance_interval: confidence must be between 0 and 1, not {confidence}")
-    of_variance, factor = _VARIANCES[estimator]
-    of_quarticity = _QUARTICITIES[quarticity]
+    of_variance, factor = VARIANCES[estimator]
+    of_quarticity = QUARTICITIES[quarticity]
     z = NormalDist().inv_cdf((1 + confidence) / 2)
 
     def estimate(returns: Floats, n: int) -> tuple[Any, ...]:
@@ -410,7 +412,7 @@ def _of_returns(
     ticks: Frame, every: str | timedelta | None, column: str, per: str | pl.Expr | None, name: str
 ) -> Frame:
     """Return one quarticity of each group."""
-    estimator = _QUARTICITIES[name]
+    estimator = QUARTICITIES[name]
 
     def estimate(returns: Floats, n: int) -> tuple[Any, ...]:
         return (estimator(returns, n),)

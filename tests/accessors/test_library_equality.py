@@ -26,6 +26,7 @@ CALLS: dict[str, tuple[str, tuple[Any, ...], dict[Any, Any]]] = {
     "anchored_twap": ("trades", (), {"market": "US"}),
     "anchored_vwap": ("trades", (), {"market": "US"}),
     "bipower_variation": ("trades", ("10s",), {}),
+    "bns_jump_test": ("trades", ("10s",), {}),
     "bollinger_bands": ("trades", (20,), {}),
     "coverage": ("trades", ("1m",), {}),
     "crossed_quotes": ("quotes", (), {}),

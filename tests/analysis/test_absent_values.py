@@ -212,6 +212,7 @@ OF_RETURNS = {
     "realized_kurtosis sampled": lambda f: analysis.realized_kurtosis(f, "2s"),
     "quadpower_quarticity": analysis.quadpower_quarticity,
     "variance_interval": analysis.variance_interval,
+    "bns_jump_test": lambda f: analysis.bns_jump_test(f, estimator="min_rv", quarticity="min_rq"),
     "realized_kernel": lambda f: analysis.realized_kernel(f, bandwidth=1),
     "signature": lambda f: analysis.signature(f, ["1s", "6s"]),
 }

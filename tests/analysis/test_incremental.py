@@ -172,6 +172,7 @@ CASES: dict[str, list[Case]] = {
 REFUSED = {
     "amihud": ((), "mean over bars"),
     "bipower_variation": ((), "samples prices"),
+    "bns_jump_test": ((), "samples prices"),
     "coverage": ((), "intensity"),
     "kyle_lambda": ((), "a fit"),
     "med_rq": ((), "samples prices"),

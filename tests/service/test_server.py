@@ -109,7 +109,8 @@ def test_a_client_that_leaves_ends_the_read(
 
     monkeypatch.setattr(responses, "_batches", batches)
     path = f"{service.url}/v2/historical/{IBM}/range"
-    with httpx.stream("GET", path, params={"tick_type": "bid_ask", **ALL_TIME}) as response:
+    query = {"tick_type": "bid_ask", **ALL_TIME}
+    with httpx.stream("GET", path, params=query, timeout=60) as response:
         assert response.status_code == 200
         next(response.iter_raw(1))
     assert closed.wait(60)

@@ -217,7 +217,9 @@ class Client(EWrapper, EClient):  # type: ignore[misc]
         self._has_settings.set()
 
     def _refusal_reason(self, timeout: float, *, alive: bool) -> tuple[int, str]:
-        if self._refusal is not None and self._refusal[0] != _UNREACHABLE:
+        # ibapi itself reports 504 where it writes to a connection that has ended.
+        own_codes = (_UNREACHABLE, _NOT_CONNECTED)
+        if self._refusal is not None and self._refusal[0] not in own_codes:
             return self._refusal
         if alive:
             return _NOT_CONNECTED, f"connected, but no nextValidId within {timeout:g} s"

@@ -84,7 +84,7 @@ CANCELS: Final = 215
 SETTINGS: Final = 219
 """The server versions from which on these messages are Protocol Buffers, as are all later ones."""
 PROTOBUF_IDS: Final = 200
-"""What is added to the id of a message in Protocol Buffers."""
+"""Offset of the ids of messages in Protocol Buffers."""
 
 NO_REQUEST: Final = -1
 """The request id of a message that answers no request."""

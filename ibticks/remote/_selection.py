@@ -18,7 +18,7 @@ from ibticks.frames import from_arrow, metadata_of, parse_bounds, scan, to_dask,
 from ibticks.index import FileRecord
 from ibticks.remote._wire import decode_coverage
 from ibticks.schema import check_columns
-from ibticks.selection import Selection, narrow, partition_by_hour
+from ibticks.selection import Selection, filter_rows, narrow, partition_by_hour
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -230,9 +230,7 @@ def _load_partition(
     """Load a partition of a Dask frame, on a worker."""
     used = check_columns((*columns, *(() if where is None else where.meta.root_names())))
     table = replace(selection, columns=used).to_arrow()
-    if where is not None:
-        table = table.filter(to_polars(table).select(where).to_series().to_arrow())
-    return table.select(columns)
+    return (table if where is None else filter_rows(table, where)).select(columns)
 
 
 @dataclass(frozen=True, slots=True)

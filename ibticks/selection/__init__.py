@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING
 from ibticks._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from ibticks.selection._batches import HourlyBatches, narrow, partition_by_hour
+    from ibticks.selection._batches import (
+        HourlyBatches,
+        filter_rows,
+        narrow,
+        partition_by_hour,
+    )
     from ibticks.selection._contents import Contents, contents_table, summarise_contents
     from ibticks.selection._replay import Replay, ReplayClock
     from ibticks.selection._resolver import (
@@ -44,6 +49,7 @@ __all__ = [
     "check_tick_types",
     "contents_table",
     "default_columns",
+    "filter_rows",
     "find_contracts",
     "format_label",
     "narrow",

@@ -24,6 +24,7 @@ __all__ = [
     "HourlyBatches",
     "Partition",
     "PartitionLoader",
+    "filter_rows",
     "group_by_hour",
     "group_by_stream",
     "narrow",
@@ -79,7 +80,7 @@ class PartitionLoader:
 
     def __call__(self, partition: Partition, columns: tuple[str, ...]) -> pa.Table:
         from ibticks.archive import local_files
-        from ibticks.frames import to_polars, to_table
+        from ibticks.frames import to_table
         from ibticks.storage import read_ticks
 
         used = [*columns, *(() if self.where is None else self.where.meta.root_names())]
@@ -99,11 +100,15 @@ class PartitionLoader:
                 )
             ]
         table = to_table(blocks, used)
-        if self.where is not None:
-            # By polars, but without the way back, which would not keep every type.
-            mask = to_polars(table).select(self.where).to_series()
-            table = table.filter(mask.to_arrow())
-        return table.select(columns)
+        return (table if self.where is None else filter_rows(table, self.where)).select(columns)
+
+
+def filter_rows(table: pa.Table, where: pl.Expr) -> pa.Table:
+    """Return the rows of a table for which a filter holds, with the types of the table."""
+    from ibticks.frames import to_polars
+
+    # By polars, but without the way back, which would not keep every type.
+    return table.filter(to_polars(table).select(where).to_series().to_arrow())
 
 
 def partition_by_file(
